@@ -1,1 +1,38 @@
-//! Placeholder; replaced in the next commits.
+//! The wire types of Airfleet, generated from the `.proto` files beside this crate.
+//!
+//! The generated code is checked in, so that a build needs no protobuf compiler;
+//! `tests/generated.rs` fails when it is stale and `make proto` writes it anew. Services convert
+//! these types at their edge and never pass them further in.
+#![allow(missing_docs, clippy::pedantic, clippy::all)]
+
+/// Values that all services share.
+pub mod common {
+    /// `airfleet.common.v1`.
+    pub mod v1 {
+        include!("gen/airfleet.common.v1.rs");
+    }
+}
+/// The registry's API.
+pub mod registry {
+    /// `airfleet.registry.v1`.
+    pub mod v1 {
+        include!("gen/airfleet.registry.v1.rs");
+    }
+}
+/// The router's API.
+pub mod router {
+    /// `airfleet.router.v1`.
+    pub mod v1 {
+        include!("gen/airfleet.router.v1.rs");
+    }
+}
+/// The stream between agents and the router.
+pub mod agent {
+    /// `airfleet.agent.v1`.
+    pub mod v1 {
+        include!("gen/airfleet.agent.v1.rs");
+    }
+}
+
+/// All of the above as an encoded `FileDescriptorSet`, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!("gen/descriptors.bin");
