@@ -3,9 +3,11 @@
 //! The generated code is checked in, so that a build needs no protobuf compiler;
 //! `tests/generated.rs` fails when it is stale and `make proto` writes it anew. Services convert
 //! these types at their edge and never pass them further in.
-#![allow(missing_docs, clippy::pedantic, clippy::all)]
+
+pub mod convert;
 
 /// Values that all services share.
+#[allow(missing_docs, clippy::pedantic, clippy::all)]
 pub mod common {
     /// `airfleet.common.v1`.
     pub mod v1 {
@@ -13,6 +15,7 @@ pub mod common {
     }
 }
 /// The registry's API.
+#[allow(missing_docs, clippy::pedantic, clippy::all)]
 pub mod registry {
     /// `airfleet.registry.v1`.
     pub mod v1 {
@@ -20,6 +23,7 @@ pub mod registry {
     }
 }
 /// The router's API.
+#[allow(missing_docs, clippy::pedantic, clippy::all)]
 pub mod router {
     /// `airfleet.router.v1`.
     pub mod v1 {
@@ -27,6 +31,7 @@ pub mod router {
     }
 }
 /// The stream between agents and the router.
+#[allow(missing_docs, clippy::pedantic, clippy::all)]
 pub mod agent {
     /// `airfleet.agent.v1`.
     pub mod v1 {

@@ -112,11 +112,9 @@ fn every_document_with_a_problem_is_named() {
 
 #[test]
 fn a_bomb_of_aliases_is_refused() {
-    let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
-    for level in 1..12 {
-        let last = level - 1;
-        text += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{last}"); 10].join(", "));
-    }
+    let level =
+        |n: usize| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(", "));
+    let text = format!("a0: &a0 [x]\n{}", (1..12).map(level).collect::<String>());
     assert!(parse(&text).is_err());
 }
 
