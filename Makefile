@@ -1,0 +1,43 @@
+# Every target does its own set-up; `make help` lists them.
+SHELL := /bin/bash
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+.PHONY: help setup demo test lint bench build proto docs clean
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: ## Install what is missing: Debian packages, uv, Airflow's Python environment
+	@scripts/setup.sh --all
+
+demo: ## Two real Airflow shards, 55 real namespaces: the main job, start to end
+	@scripts/demo.sh
+
+test: setup ## All tests, on real PostgreSQL, Redis, RabbitMQ, Prometheus and Airflow
+	@cargo build --workspace --bins --locked
+	cargo test --workspace --locked
+	scripts/test-python.sh
+
+lint: ## Formatting, clippy, dependency rules, protocol style
+	@cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	scripts/deny.sh
+	scripts/buf-lint.sh
+
+bench: setup ## Figures, into target/bench/report.json; ONLY=resolve runs one group
+	@cargo run --release --locked -p airfleet-integration-tests --bin bench -- $(if $(ONLY),--only $(ONLY))
+
+build: ## Release binaries, in target/release
+	@cargo build --workspace --bins --release --locked
+
+proto: ## Generate proto/src/gen from the .proto files
+	@AIRFLEET_PROTO_WRITE=1 cargo test -q -p airfleet-proto --test generated
+
+docs: ## Generate the configuration and CLI references
+	@AIRFLEET_DOCS_WRITE=1 cargo test -q --workspace --test reference
+
+clean: ## Remove build output and local state
+	@cargo clean
+	rm -rf .airfleet
