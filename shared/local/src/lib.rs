@@ -1,1 +1,26 @@
-//! Placeholder; replaced in the next commits.
+//! Runs the real services that a fleet stands on, on this machine: PostgreSQL,
+//! Redis, RabbitMQ, Prometheus and whole Airflow shards, for `airfleet dev`, the
+//! demonstration, tests and benchmarks. Linux only.
+//!
+//! Everything runs inside a [`Sandbox`]: a folder whose processes and files end
+//! with the process that owns it, also when that is killed. Services listen on
+//! 127.0.0.1, on ports that stay theirs while they are stopped, and can be
+//! stopped, killed and started again to show what happens to their users.
+//!
+//! Must not know registry, router, agent or any other part of Airfleet.
+
+mod error;
+mod port;
+mod postgres;
+mod process;
+mod procfs;
+mod programs;
+mod sandbox;
+mod wait;
+
+pub use error::{Error, Result};
+pub use port::Port;
+pub use postgres::{Postgres, PostgresOptions};
+pub use process::{Process, Spec};
+pub use programs::cache_folder;
+pub use sandbox::{Keep, Sandbox};
