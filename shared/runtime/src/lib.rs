@@ -1,1 +1,12 @@
-//! Placeholder; replaced in the next commits.
+//! What every Airfleet service is wired with: configuration, telemetry, TLS, authentication, the
+//! server on its port, errors as clients see them, time, and an orderly end.
+//!
+//! Nothing here is ambient: two nodes can live in one process. The one exception is the log
+//! subscriber, which `main` installs.
+
+pub mod auth;
+pub mod clock;
+pub mod config;
+pub mod lifecycle;
+pub mod request;
+pub mod status;
