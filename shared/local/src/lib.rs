@@ -15,7 +15,9 @@ mod postgres;
 mod process;
 mod procfs;
 mod programs;
+mod redis;
 mod sandbox;
+mod service;
 mod wait;
 
 pub use error::{Error, Result};
@@ -23,4 +25,5 @@ pub use port::Port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Process, Spec};
 pub use programs::cache_folder;
+pub use redis::Redis;
 pub use sandbox::{Keep, Sandbox};

@@ -13,24 +13,17 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::sync::Mutex;
-
 use crate::error::{Error, Result};
 use crate::port::Port;
-use crate::process::{Process, Spec};
+use crate::process::Spec;
 use crate::programs::{self, cache_folder, lock_cache};
 use crate::sandbox::Sandbox;
-use crate::wait;
+use crate::service::{Service, greet};
 
 const USER: &str = "airfleet";
 const PACKAGE: &str = "postgresql";
-/// Generous: a busy machine of two cores takes 10 s where an idle one takes 0.3 s.
-const READY_LIMIT: Duration = Duration::from_mins(1);
 const STOP_GRACE: Duration = Duration::from_secs(20);
 const COMMAND_LIMIT: Duration = Duration::from_mins(2);
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// How to start a [`Postgres`].
 #[derive(Debug, Clone)]
@@ -96,14 +89,11 @@ impl PostgresOptions {
 /// A private PostgreSQL server; ends, with its data, when dropped.
 #[derive(Debug)]
 pub struct Postgres {
-    // Before the sandbox: the server is to be gone when the guardian looks.
-    process: Mutex<Option<Process>>,
+    service: Service,
     installation: Installation,
-    options: PostgresOptions,
     data: PathBuf,
     password: String,
     port: Port,
-    sandbox: Sandbox,
 }
 
 impl Postgres {
@@ -138,14 +128,14 @@ impl Postgres {
             };
             copy_tree(&sandbox, &template, &data).await?;
         }
+        let port = Port::claim()?;
+        let server = installation.server(&data, port.number(), &options);
         let postgres = Self {
-            process: Mutex::new(None),
+            service: Service::new(sandbox, server, STOP_GRACE),
             installation,
             data,
             password,
-            port: Port::claim()?,
-            sandbox,
-            options,
+            port,
         };
         postgres.start().await?;
         Ok(postgres)
@@ -199,99 +189,42 @@ impl Postgres {
     /// Starts the server again, on the same port and data, and returns when it
     /// accepts connections. Nothing happens if it runs.
     pub async fn start(&self) -> Result<()> {
-        let mut slot = self.process.lock().await;
-        if slot.as_ref().is_some_and(Process::is_running) {
-            return Ok(());
-        }
-        let process = self.sandbox.spawn(&self.server())?;
-        let outcome = wait::until(READY_LIMIT, PAUSE, async || {
-            if let Some(status) = process.status() {
-                return Some(Err(process.ended(status)));
-            }
-            accepts_connections(self.port()).await.then_some(Ok(()))
-        })
-        .await;
-        match outcome {
-            Some(Ok(())) => {
-                *slot = Some(process);
-                Ok(())
-            }
-            Some(Err(error)) => Err(error),
-            None => Err(process.timed_out("ready", READY_LIMIT)),
-        }
+        let port = self.port();
+        self.service.start(async || accepts_connections(port).await).await
     }
 
     /// Stops the server in good order: clients are disconnected, data is
     /// written. It can be [started](Self::start) again.
     pub async fn stop(&self) {
-        if let Some(process) = self.process.lock().await.take() {
-            process.stop(STOP_GRACE).await;
-        }
+        self.service.stop().await;
     }
 
     /// Kills the server (SIGKILL). It can be [started](Self::start) again and
     /// then recovers.
     pub async fn kill(&self) {
-        if let Some(process) = self.process.lock().await.take() {
-            process.kill().await;
-        }
+        self.service.kill().await;
     }
 
     /// Whether the server process lives.
     pub async fn is_running(&self) -> bool {
-        let slot = self.process.lock().await;
-        slot.as_ref().is_some_and(Process::is_running)
+        self.service.is_running().await
     }
 
     /// The server's log file.
     pub fn log(&self) -> PathBuf {
-        self.sandbox.folder().join("logs/postgres.log")
+        self.service.sandbox().folder().join("logs/postgres.log")
     }
 
     /// Copies the data of the stopped server to `target`, to be the
     /// [template](PostgresOptions::template) of others.
     pub(crate) async fn save_template(&self, target: &Path) -> Result<()> {
         self.stop().await;
-        publish(&self.sandbox, &self.data, target).await
+        publish(self.service.sandbox(), &self.data, target).await
     }
 
     /// The release that is installed, such as 15.
     pub(crate) fn installed_major() -> Result<u32> {
         Ok(Installation::find()?.major)
-    }
-
-    fn server(&self) -> Spec {
-        let mut settings = vec![
-            ("listen_addresses", "127.0.0.1".to_owned()),
-            ("port", self.port().to_string()),
-            ("unix_socket_directories", String::new()),
-            ("max_connections", self.options.max_connections.to_string()),
-            ("shared_buffers", format!("{}MB", self.options.shared_buffers_mb)),
-            // In the data folder, so that nothing stays in /dev/shm.
-            ("dynamic_shared_memory_type", "mmap".to_owned()),
-            // A commit is handed to the operating system, which outlives a
-            // killed server; nobody waits for the disk.
-            ("fsync", "off".to_owned()),
-            ("full_page_writes", "off".to_owned()),
-            ("autovacuum_max_workers", "1".to_owned()),
-            ("max_wal_size", "256MB".to_owned()),
-            ("jit", "off".to_owned()),
-        ];
-        settings.extend(
-            self.options.settings.iter().map(|(name, value)| (name.as_str(), value.clone())),
-        );
-        self.installation
-            .spec("postgres", "postgres", &self.data)
-            .arg("-D")
-            .arg(&self.data)
-            .args(
-                settings
-                    .into_iter()
-                    .flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]),
-            )
-            .folder(&self.data)
-            // "Fast shutdown": does not wait for clients to leave.
-            .stops_on_interrupt()
     }
 }
 
@@ -354,6 +287,39 @@ impl Installation {
             spec = spec.args(["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]);
         }
         spec.arg(self.program(program))
+    }
+
+    /// The server process on `data` and `port`.
+    fn server(&self, data: &Path, port: u16, options: &PostgresOptions) -> Spec {
+        let mut settings = vec![
+            ("listen_addresses", "127.0.0.1".to_owned()),
+            ("port", port.to_string()),
+            ("unix_socket_directories", String::new()),
+            ("max_connections", options.max_connections.to_string()),
+            ("shared_buffers", format!("{}MB", options.shared_buffers_mb)),
+            // In the data folder, so that nothing stays in /dev/shm.
+            ("dynamic_shared_memory_type", "mmap".to_owned()),
+            // A commit is handed to the operating system, which outlives a
+            // killed server; nobody waits for the disk.
+            ("fsync", "off".to_owned()),
+            ("full_page_writes", "off".to_owned()),
+            ("autovacuum_max_workers", "1".to_owned()),
+            ("max_wal_size", "256MB".to_owned()),
+            ("jit", "off".to_owned()),
+        ];
+        settings
+            .extend(options.settings.iter().map(|(name, value)| (name.as_str(), value.clone())));
+        self.spec("postgres", "postgres", data)
+            .arg("-D")
+            .arg(data)
+            .args(
+                settings
+                    .into_iter()
+                    .flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]),
+            )
+            .folder(data)
+            // "Fast shutdown": does not wait for clients to leave.
+            .stops_on_interrupt()
     }
 
     /// The password of all servers that start from this cache's templates: any
@@ -442,15 +408,10 @@ async fn publish(sandbox: &Sandbox, from: &Path, to: &Path) -> Result<()> {
 async fn accepts_connections(port: u16) -> bool {
     const PARAMETERS: &[u8] = b"user\0airfleet\0database\0postgres\0\0";
     const PROTOCOL_3_0: u32 = 3 << 16;
-    const AUTHENTICATION: u8 = b'R';
-    let attempt = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        let length = 8 + PARAMETERS.len() as u32;
-        let mut message = length.to_be_bytes().to_vec();
-        message.extend(PROTOCOL_3_0.to_be_bytes());
-        message.extend(PARAMETERS);
-        stream.write_all(&message).await?;
-        stream.read_u8().await
-    };
-    matches!(tokio::time::timeout(Duration::from_secs(2), attempt).await, Ok(Ok(AUTHENTICATION)))
+    const AUTHENTICATION: &[u8] = b"R";
+    let length = 8 + PARAMETERS.len() as u32;
+    let mut startup = length.to_be_bytes().to_vec();
+    startup.extend(PROTOCOL_3_0.to_be_bytes());
+    startup.extend(PARAMETERS);
+    greet(port, &startup, AUTHENTICATION.len()).await.as_deref() == Some(AUTHENTICATION)
 }

@@ -1,0 +1,123 @@
+//! A server that is started, stopped, killed and started again.
+//!
+//! Knows one process at a time and waits for its readiness; must not know how a
+//! particular server is asked whether it is ready.
+
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use crate::error::Result;
+use crate::process::{Process, Spec};
+use crate::sandbox::Sandbox;
+use crate::wait;
+
+/// Generous: two busy cores take 10 s for what takes 0.3 s on idle ones.
+const READY_LIMIT: Duration = Duration::from_mins(1);
+const PAUSE: Duration = Duration::from_millis(20);
+
+#[derive(Debug)]
+pub(crate) struct Service {
+    // Before the sandbox: it is to be gone when the guardian looks.
+    process: Mutex<Option<Process>>,
+    spec: Spec,
+    grace: Duration,
+    sandbox: Sandbox,
+}
+
+impl Service {
+    /// A service that is not started yet; asked to stop, it is given `grace`.
+    pub(crate) fn new(sandbox: Sandbox, spec: Spec, grace: Duration) -> Self {
+        Self { process: Mutex::new(None), spec, grace, sandbox }
+    }
+
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    /// Starts the process and returns when `ready` says so; nothing happens if
+    /// it runs. A process that does not become ready is killed.
+    pub(crate) async fn start(&self, mut ready: impl AsyncFnMut() -> bool) -> Result<()> {
+        let mut slot = self.process.lock().await;
+        if slot.as_ref().is_some_and(Process::is_running) {
+            return Ok(());
+        }
+        // The old one is reaped before its name is used again.
+        *slot = None;
+        let process = self.sandbox.spawn(&self.spec)?;
+        let start = std::time::Instant::now();
+        loop {
+            if let Some(status) = process.status() {
+                return Err(process.ended(status));
+            }
+            if ready().await {
+                *slot = Some(process);
+                return Ok(());
+            }
+            if start.elapsed() > READY_LIMIT {
+                return Err(process.timed_out("ready", READY_LIMIT));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Stops the process in good order, or kills it after the grace.
+    pub(crate) async fn stop(&self) {
+        if let Some(process) = self.process.lock().await.take() {
+            process.stop(self.grace).await;
+        }
+    }
+
+    /// Kills the process and all its descendants with SIGKILL.
+    pub(crate) async fn kill(&self) {
+        if let Some(process) = self.process.lock().await.take() {
+            process.kill().await;
+        }
+    }
+
+    pub(crate) async fn is_running(&self) -> bool {
+        let slot = self.process.lock().await;
+        slot.as_ref().is_some_and(Process::is_running)
+    }
+
+    /// What the running process wrote to its log; `Err` if it has ended.
+    pub(crate) async fn output(&self) -> Result<String> {
+        let slot = self.process.lock().await;
+        let Some(process) = slot.as_ref() else {
+            return Ok(String::new());
+        };
+        match process.status() {
+            Some(status) => Err(process.ended(status)),
+            None => Ok(process.output()),
+        }
+    }
+}
+
+/// Connects to `port` on 127.0.0.1, sends `greeting` and returns the first
+/// bytes of the answer, as many as `expected`; `None` if that fails or takes
+/// longer than two seconds.
+pub(crate) async fn greet(port: u16, greeting: &[u8], expected: usize) -> Option<Vec<u8>> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let attempt = async {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(greeting).await?;
+        let mut answer = vec![0; expected];
+        stream.read_exact(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    tokio::time::timeout(Duration::from_secs(2), attempt).await.ok()?.ok()
+}
+
+/// Asks `url` until it answers with success.
+pub(crate) async fn answers_http(client: &reqwest::Client, url: &str) -> bool {
+    client.get(url).send().await.is_ok_and(|response| response.status().is_success())
+}
+
+/// A client for services on loopback: never through a proxy.
+pub(crate) fn http_client() -> Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(10))
+        .build()
+        .map_err(|source| crate::Error::Invalid(format!("cannot make an HTTP client: {source}")))
+}
