@@ -102,7 +102,7 @@ pub enum Error {
 /// Collects the layers and loads them.
 #[derive(Clone, Debug, Default)]
 pub struct Loader {
-    file: Option<(PathBuf, bool)>,
+    files: Vec<(PathBuf, bool)>,
     env: Vec<(String, String)>,
     flags: Vec<Flag>,
 }
@@ -125,15 +125,15 @@ impl Loader {
         Self::default()
     }
 
-    /// Reads `path`, which must exist.
+    /// Reads `path`, which must exist. Of several files, later ones win.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.file = Some((path.into(), true));
+        self.files.push((path.into(), true));
         self
     }
 
     /// Reads `path` if it exists.
     pub fn optional_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.file = Some((path.into(), false));
+        self.files.push((path.into(), false));
         self
     }
 
@@ -185,7 +185,7 @@ impl Loader {
         let mut layers = Vec::new();
         let mut problems = Vec::new();
 
-        if let Some((path, required)) = &self.file {
+        for (path, required) in &self.files {
             layers.extend(read_file(path, *required, &shape, &mut problems)?);
         }
         for (name, value) in &self.env {

@@ -143,6 +143,19 @@ fn wrong_values_are_all_named_with_their_origin() {
 }
 
 #[test]
+fn of_several_files_later_ones_win() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("first.toml"), dir.path().join("second.toml"));
+    fs::write(&first, "interval = \"7s\"\n[words]\nhello = \"world\"\n").unwrap();
+    fs::write(&second, "[words]\nhello = \"fleet\"\n").unwrap();
+    let loaded = load(&Loader::without_env().optional_file(&first).file(&second)).unwrap();
+    assert_eq!(loaded.value.interval, Duration::from_secs(7));
+    assert_eq!(loaded.value.words["hello"], "fleet");
+    assert_eq!(loaded.origin("words.hello"), Origin::File(second));
+    assert_eq!(loaded.origin("interval"), Origin::File(first));
+}
+
+#[test]
 fn files_may_be_optional() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("absent.toml");
