@@ -9,6 +9,7 @@
 //!
 //! Must not know registry, router, agent or any other part of Airfleet.
 
+mod airflow;
 mod error;
 mod port;
 mod postgres;
@@ -20,6 +21,10 @@ mod sandbox;
 mod service;
 mod wait;
 
+pub use airflow::{
+    AirflowShard, AirflowShardBuilder, AirflowVersion, Component, DAGS_FOLDER, Health, Progress,
+    Stack,
+};
 pub use error::{Error, Result};
 pub use port::Port;
 pub use postgres::{Postgres, PostgresOptions};

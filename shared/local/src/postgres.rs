@@ -382,7 +382,7 @@ fn reachable_by_all(path: &Path) -> bool {
 
 async fn give_to_postgres(sandbox: &Sandbox, paths: &[&Path]) -> Result<()> {
     let chown = Spec::new("chown", "chown").arg("postgres:").args(paths);
-    sandbox.run(&chown, COMMAND_LIMIT).await
+    sandbox.run(&chown, COMMAND_LIMIT).await.map(drop)
 }
 
 /// Copies a folder with owners and modes.
@@ -390,7 +390,7 @@ pub(crate) async fn copy_tree(sandbox: &Sandbox, from: &Path, to: &Path) -> Resu
     let copy = Spec::new("copy", "cp")
         .args(["--archive", "--reflink=auto", "--no-target-directory"])
         .args([from, to]);
-    sandbox.run(&copy, COMMAND_LIMIT).await
+    sandbox.run(&copy, COMMAND_LIMIT).await.map(drop)
 }
 
 /// Copies a folder into the cache in such a way that it appears there whole.

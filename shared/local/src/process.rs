@@ -81,6 +81,14 @@ impl Spec {
         self
     }
 
+    /// Sets environment variables.
+    pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(
+        self,
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        variables.into_iter().fold(self, |spec, (name, value)| spec.env(name, value))
+    }
+
     /// Runs in `folder` instead of the sandbox's own folder.
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());

@@ -140,12 +140,12 @@ impl Sandbox {
         Process::spawn(&self.0.folder, &self.0.id, spec)
     }
 
-    /// Runs a command to its end, at most for `limit`; an exit status other
-    /// than zero is an error that carries the end of its log.
-    pub async fn run(&self, spec: &Spec, limit: Duration) -> Result<()> {
+    /// Runs a command to its end, at most for `limit`, and returns its output;
+    /// an exit status other than zero is an error that carries its end.
+    pub async fn run(&self, spec: &Spec, limit: Duration) -> Result<String> {
         let process = self.spawn(spec)?;
         match process.wait(limit).await {
-            Some(status) if status.success() => Ok(()),
+            Some(status) if status.success() => Ok(process.output()),
             Some(status) => Err(process.ended(status)),
             None => {
                 let error = process.timed_out("finished", limit);

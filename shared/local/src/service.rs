@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::process::{Process, Spec};
 use crate::sandbox::Sandbox;
-use crate::wait;
 
 /// Generous: two busy cores take 10 s for what takes 0.3 s on idle ones.
 const READY_LIMIT: Duration = Duration::from_mins(1);
@@ -80,6 +79,19 @@ impl Service {
         slot.as_ref().is_some_and(Process::is_running)
     }
 
+    /// The error that tells that the process did not reach a state in time.
+    pub(crate) async fn timed_out(&self, state: &'static str, waited: Duration) -> Error {
+        match self.process.lock().await.as_ref() {
+            Some(process) => process.timed_out(state, waited),
+            None => Error::Timeout {
+                name: "a stopped process".to_owned(),
+                state,
+                waited,
+                detail: String::new(),
+            },
+        }
+    }
+
     /// What the running process wrote to its log; `Err` if it has ended.
     pub(crate) async fn output(&self) -> Result<String> {
         let slot = self.process.lock().await;
@@ -119,5 +131,5 @@ pub(crate) fn http_client() -> Result<reqwest::Client> {
         .no_proxy()
         .timeout(Duration::from_secs(10))
         .build()
-        .map_err(|source| crate::Error::Invalid(format!("cannot make an HTTP client: {source}")))
+        .map_err(|source| Error::Invalid(format!("cannot make an HTTP client: {source}")))
 }
