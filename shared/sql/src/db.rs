@@ -1,5 +1,6 @@
 //! The handle: opens an engine by URL, runs transactions, retries the ones that lost.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,7 +49,7 @@ pub struct Db {
 struct Shared {
     /// Held by a write that is run again: losers of one process go one by one instead of making
     /// each other lose again. Speeds things up; correctness is the engine's.
-    second_tries: tokio::sync::Mutex<()>,
+    second_tries: Arc<tokio::sync::Mutex<()>>,
     write_retries: AtomicU64,
     write_give_ups: AtomicU64,
 }
@@ -57,12 +58,6 @@ struct Shared {
 enum Pool {
     Sqlite(sqlite::Pool),
     Postgres(postgres::Pool),
-}
-
-enum Try<T, E> {
-    Done(T),
-    Refused(E),
-    Contended(Error),
 }
 
 impl Db {
@@ -114,96 +109,26 @@ impl Db {
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<()> {
-        self.read(async |tx: &mut Tx| {
-            tx.fetch_one("SELECT 1", Vec::new(), |row| row.get::<i64>(0)).await
-        })
-        .await
-        .map(|_| ())
+        self.read()
+            .await?
+            .fetch_one("SELECT 1", Vec::new(), |row| row.get::<i64>(0))
+            .await
+            .map(|_| ())
     }
 
-    /// Runs `work` over one snapshot of the database. It cannot write.
-    pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
-    where
-        F: AsyncFnOnce(&mut Tx) -> Result<T, E>,
-        E: From<Error>,
-    {
-        let mut tx = self.begin(Isolation::ReadOnly).await?;
-        let value = work(&mut tx).await?;
-        // Nothing to make durable: dropping it rolls back, which costs as much as a commit.
-        drop(tx);
-        Ok(value)
+    /// One snapshot of the database. Writes through it are refused; dropping it ends it.
+    pub async fn read(&self) -> Result<Tx> {
+        self.begin(Isolation::ReadOnly).await
     }
 
-    /// Runs `work` as one serializable transaction and commits it where it answers `Ok`.
-    ///
-    /// `work` runs again when the transaction lost against another writer, at most
-    /// [`Options::write_attempts`] times within [`Options::write_budget`]; so it must have no
-    /// effect but through its [`Tx`], and must not wait for anything else while it holds it.
-    pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
-    where
-        F: AsyncFn(&mut Tx) -> Result<T, E>,
-        E: From<Error>,
-    {
-        let started = Instant::now();
-        let mut pause = FIRST_PAUSE;
-        let mut turn = None;
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let lost = match self.try_write(&work).await {
-                Try::Done(value) => return Ok(value),
-                Try::Refused(error) => return Err(error),
-                Try::Contended(error) => error,
-            };
-            let left = self.options.write_budget.saturating_sub(started.elapsed());
-            if attempts >= self.options.write_attempts || left.is_zero() {
-                self.shared.write_give_ups.fetch_add(1, Ordering::Relaxed);
-                let source = match lost {
-                    Error::Contention { source, .. } => source,
-                    other => Some(other.into()),
-                };
-                return Err(Error::Contention { attempts, source }.into());
-            }
-            self.shared.write_retries.fetch_add(1, Ordering::Relaxed);
-            if turn.is_none() {
-                turn = tokio::time::timeout(left, self.shared.second_tries.lock()).await.ok();
-            }
-            let jittered = pause.mul_f64(rand::rng().random_range(0.0..1.0));
-            tokio::time::sleep(jittered.min(left)).await;
-            pause = (pause * 2).min(MAX_PAUSE);
-        }
-    }
-
-    async fn try_write<T, E, F>(&self, work: &F) -> Try<T, E>
-    where
-        F: AsyncFn(&mut Tx) -> Result<T, E>,
-        E: From<Error>,
-    {
-        let sort = |error: Error| {
-            if error.is_contention() { Try::Contended(error) } else { Try::Refused(error.into()) }
-        };
-        let mut tx = match self.begin(Isolation::Serializable).await {
-            Ok(tx) => tx,
-            Err(error) => return sort(error),
-        };
-        let result = work(&mut tx).await;
-        match (result, tx.spoiled()) {
-            (Ok(value), Spoiled::No) => match tx.commit().await {
-                Ok(()) => Try::Done(value),
-                Err(error) => sort(error),
-            },
-            // What `work` made of the engine's error does not matter: it lost.
-            (_, Spoiled::Contended) => {
-                Try::Contended(Error::Contention { attempts: 1, source: None })
-            }
-            (Err(error), _) => Try::Refused(error),
-            (Ok(_), Spoiled::Failed) => Try::Refused(
-                Error::statement(
-                    "COMMIT",
-                    "a statement failed and its error was swallowed; return it",
-                )
-                .into(),
-            ),
+    /// The tries of one write; [`write_tx!`](crate::write_tx) drives them.
+    pub fn attempts(&self) -> Attempts {
+        Attempts {
+            db: self.clone(),
+            started: Instant::now(),
+            count: 0,
+            pause: FIRST_PAUSE,
+            turn: None,
         }
     }
 
@@ -246,5 +171,133 @@ impl Db {
                 other => return other,
             }
         }
+    }
+}
+
+/// Runs a block as one serializable transaction and commits it where it answers `Ok`.
+///
+/// `write_tx!(db, |tx| { … })` evaluates to the block's `Result<T, E>`, where `E: From<Error>`;
+/// where the compiler cannot tell which, say it: `|tx| -> Result<u64> { … }`. Inside, `tx` is a `&mut` [`Tx`](crate::Tx), and `?` and `return` leave the block. The block
+/// runs again when its transaction lost against another writer, at most
+/// [`Options::write_attempts`](crate::Options::write_attempts) times within
+/// [`Options::write_budget`](crate::Options::write_budget). So it must have no effect but
+/// through `tx`, must not move anything out of its surroundings, and must not wait for anything
+/// else while it holds the transaction.
+///
+/// ```no_run
+/// use airfleet_sql::{Db, Result, params, write_tx};
+///
+/// async fn rename(db: &Db, from: &str, to: &str) -> Result<bool> {
+///     write_tx!(db, |tx| {
+///         let changed = tx
+///             .execute("UPDATE things SET name = $1 WHERE name = $2", params![to, from])
+///             .await?;
+///         Ok(changed == 1)
+///     })
+/// }
+/// ```
+///
+/// A macro, because the future of a closure that borrows its surroundings cannot be shown to be
+/// `Send` for every lifetime, and handlers have to be.
+#[macro_export]
+macro_rules! write_tx {
+    ($db:expr, |$tx:ident| -> $result:ty $body:block) => {{
+        let mut attempts = $db.attempts();
+        let result: $result = loop {
+            let mut transaction = match attempts.begin().await {
+                Ok(transaction) => transaction,
+                Err(error) => break Err(::std::convert::From::from(error)),
+            };
+            let result: $result = async {
+                let $tx: &mut $crate::Tx = &mut transaction;
+                $body
+            }
+            .await;
+            match attempts.settle(transaction, result).await {
+                ::std::ops::ControlFlow::Break(result) => break result,
+                ::std::ops::ControlFlow::Continue(()) => {}
+            }
+        };
+        result
+    }};
+    ($db:expr, |$tx:ident| $body:expr) => {
+        $crate::write_tx!($db, |$tx| -> ::std::result::Result<_, _> { $body })
+    };
+}
+
+/// The tries of one write, see [`write_tx!`](crate::write_tx).
+#[derive(Debug)]
+pub struct Attempts {
+    db: Db,
+    started: Instant,
+    count: u32,
+    pause: Duration,
+    /// Held from the first loss on.
+    turn: Option<tokio::sync::OwnedMutexGuard<()>>,
+}
+
+impl Attempts {
+    /// Begins the next try.
+    pub async fn begin(&mut self) -> Result<Tx> {
+        loop {
+            self.count += 1;
+            match self.db.begin(Isolation::Serializable).await {
+                Err(error) if error.is_contention() => self.wait_for_another_try(error).await?,
+                other => return other,
+            }
+        }
+    }
+
+    /// Ends a try with what its block answered: commits, gives up, or says to go on.
+    pub async fn settle<T, E>(&mut self, tx: Tx, result: Result<T, E>) -> ControlFlow<Result<T, E>>
+    where
+        E: From<Error>,
+    {
+        let lost = match (result, tx.spoiled()) {
+            (Ok(value), Spoiled::No) => match tx.commit().await {
+                Ok(()) => return ControlFlow::Break(Ok(value)),
+                Err(error) if error.is_contention() => error,
+                Err(error) => return ControlFlow::Break(Err(error.into())),
+            },
+            // What the block made of the engine's error does not matter: it lost.
+            (_, Spoiled::Contended) => {
+                drop(tx);
+                Error::Contention { attempts: self.count, source: None }
+            }
+            (Err(error), _) => return ControlFlow::Break(Err(error)),
+            (Ok(_), Spoiled::Failed) => {
+                return ControlFlow::Break(Err(Error::statement(
+                    "COMMIT",
+                    "a statement failed and its error was swallowed; return it",
+                )
+                .into()));
+            }
+        };
+        match self.wait_for_another_try(lost).await {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(Err(error.into())),
+        }
+    }
+
+    async fn wait_for_another_try(&mut self, lost: Error) -> Result<()> {
+        let Db { options, shared, .. } = &self.db;
+        let left = options.write_budget.saturating_sub(self.started.elapsed());
+        if self.count >= options.write_attempts || left.is_zero() {
+            shared.write_give_ups.fetch_add(1, Ordering::Relaxed);
+            let source = match lost {
+                Error::Contention { source, .. } => source,
+                other => Some(other.into()),
+            };
+            return Err(Error::Contention { attempts: self.count, source });
+        }
+        shared.write_retries.fetch_add(1, Ordering::Relaxed);
+        if self.turn.is_none() {
+            let turn = Arc::clone(&shared.second_tries).lock_owned();
+            self.turn = tokio::time::timeout(left, turn).await.ok();
+        }
+        let jittered = self.pause.mul_f64(rand::rng().random_range(0.0..1.0));
+        tokio::time::sleep(jittered.min(left)).await;
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
+        Ok(())
     }
 }

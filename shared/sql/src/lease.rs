@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::migrate::Migration;
-use crate::params;
 use crate::tx::Tx;
 use crate::value::Sql;
+use crate::{params, write_tx};
 use election::{Candidate, Entry, Memory, Step};
 
 pub use election::{Standing, Timing};
@@ -96,22 +96,19 @@ impl Lease {
         // before that of whoever sees the renewal.
         let asked = self.now();
         let before = self.memory().clone();
-        let (step, entry, seen) = self
-            .db
-            .write(async |tx: &mut Tx| -> Result<(Step, Option<Entry>, Duration)> {
-                let entry = self.entry(tx).await?;
-                // After the read: watching counts from here.
-                let seen = self.now();
-                let step =
-                    election::decide(&before, &self.candidate, &self.timing, entry.as_ref(), seen);
-                match &step {
-                    Step::Watch => {}
-                    Step::TakeOver { term } => self.take(tx, *term).await?,
-                    Step::Renew { beat } => self.beat(tx, *beat).await?,
-                }
-                Ok((step, entry, seen))
-            })
-            .await?;
+        let (step, entry, seen) = write_tx!(self.db, |tx| -> Result<_> {
+            let entry = self.entry(tx).await?;
+            // After the read: watching counts from here.
+            let seen = self.now();
+            let step =
+                election::decide(&before, &self.candidate, &self.timing, entry.as_ref(), seen);
+            match &step {
+                Step::Watch => {}
+                Step::TakeOver { term } => self.take(tx, *term).await?,
+                Step::Renew { beat } => self.beat(tx, *beat).await?,
+            }
+            Ok((step, entry, seen))
+        })?;
         let mut memory = self.memory();
         memory.record(&self.candidate, &step, entry.as_ref(), asked, seen);
         Ok(memory.standing(&self.timing, self.now()))
@@ -131,11 +128,10 @@ impl Lease {
             "UPDATE {} SET holder = '', beat = beat + 1 WHERE id = 1 AND term = $1 AND holder = $2",
             self.table
         ));
-        self.db
-            .write(async |tx: &mut Tx| {
-                tx.execute(sql.clone(), params![term, &self.candidate.holder]).await.map(|_| ())
-            })
-            .await
+        write_tx!(self.db, |tx| {
+            tx.execute(sql.clone(), params![term, &self.candidate.holder]).await?;
+            Ok(())
+        })
     }
 
     /// Fails with [`Error::StaleTerm`] unless the lease is at `term`, and keeps it there until

@@ -5,10 +5,10 @@
 //! for time, `ON CONFLICT … DO UPDATE … RETURNING`. What runs where, and at which isolation, is
 //! decided here:
 //!
-//! * [`Db::write`] runs a closure as one serializable transaction (`BEGIN IMMEDIATE` on SQLite,
+//! * [`write_tx!`] runs a block as one serializable transaction (`BEGIN IMMEDIATE` on SQLite,
 //!   `SERIALIZABLE` on PostgreSQL) and runs it again, boundedly and with jitter, when it lost
 //!   against another writer. A plain read-then-write inside it loses nothing.
-//! * [`Db::read`] runs a closure over one consistent snapshot and cannot write.
+//! * [`Db::read`] is one consistent snapshot and cannot write.
 //! * [`Db::migrate`] brings a service's own tables up to date; several services may share one
 //!   database.
 //! * [`lease`] elects one leader among replicas and refuses a stale one's writes.
@@ -34,7 +34,7 @@ mod sqlite;
 mod tx;
 mod value;
 
-pub use db::{Counters, Db, Engine};
+pub use db::{Attempts, Counters, Db, Engine};
 pub use error::{ConstraintKind, Error, Outage, Result};
 pub use migrate::Migration;
 pub use options::{Durability, Options};

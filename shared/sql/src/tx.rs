@@ -1,5 +1,4 @@
-//! A transaction, as the closures of [`Db::write`](crate::Db::write) and
-//! [`Db::read`](crate::Db::read) see it.
+//! A transaction, as [`write_tx!`](crate::write_tx) and [`Db::read`](crate::Db::read) give it.
 
 use std::time::Duration;
 
