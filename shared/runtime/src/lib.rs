@@ -5,8 +5,15 @@
 //! subscriber, which `main` installs.
 
 pub mod auth;
+pub mod client;
 pub mod clock;
 pub mod config;
+pub mod health;
 pub mod lifecycle;
+pub mod metrics;
+pub mod node;
 pub mod request;
+pub mod server;
 pub mod status;
+pub mod telemetry;
+pub mod tls;

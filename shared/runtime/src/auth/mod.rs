@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::tokens::{Table, expired};
 pub use self::tokens::{Tokens, TokensError};
 use crate::status::Failure;
 
