@@ -39,4 +39,4 @@ pub use error::{ConstraintKind, Error, Outage, Result};
 pub use migrate::Migration;
 pub use options::{Durability, Options};
 pub use tx::Tx;
-pub use value::{FromColumn, Row, Sql, Value, like_prefix, placeholders};
+pub use value::{FromColumn, Row, Sql, Value, placeholders, prefix_end};

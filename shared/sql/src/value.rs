@@ -45,7 +45,7 @@ pub fn placeholders(first: usize, count: usize) -> String {
 /// The least text that is greater than every text that starts with `prefix`, in byte order; to
 /// ask `column >= $1 AND column < $2`, which uses an index where `LIKE` does not. `None` where no
 /// such text is.
-pub fn like_prefix(prefix: &str) -> Option<String> {
+pub fn prefix_end(prefix: &str) -> Option<String> {
     let mut chars: Vec<char> = prefix.chars().collect();
     while let Some(last) = chars.pop() {
         // Byte order of UTF-8 is the order of code points; surrogates are not characters.
@@ -295,3 +295,43 @@ macro_rules! from_integer {
     )*};
 }
 from_integer!(i32, u32, u64, usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_prefix_is_after_all_that_start_with_it_and_before_the_rest() {
+        assert_eq!(prefix_end("payments."), Some("payments/".to_owned()));
+        assert_eq!(prefix_end("a\u{7f}"), Some("a\u{80}".to_owned()));
+        assert_eq!(prefix_end("\u{D7FF}"), Some("\u{E000}".to_owned()));
+        assert_eq!(prefix_end("a\u{10FFFF}"), Some("b".to_owned()));
+        assert_eq!(prefix_end("\u{10FFFF}"), None);
+        assert_eq!(prefix_end(""), None);
+        for (prefix, inside, outside) in [("ab", "ab\u{10FFFF}z", "ac"), ("_", "__", "`")] {
+            let end = prefix_end(prefix).expect("has one");
+            assert!(prefix <= inside && inside < end.as_str() && end.as_str() <= outside);
+        }
+    }
+
+    #[test]
+    fn null_keeps_its_type() {
+        let binds = crate::params![None::<i64>, None::<String>, None::<&str>, Some(true), 3_u64];
+        assert_eq!(
+            binds,
+            [
+                Value::Int(None),
+                Value::Text(None),
+                Value::Text(None),
+                Value::Int(Some(1)),
+                Value::Int(Some(3)),
+            ]
+        );
+    }
+
+    #[test]
+    fn placeholders_count_on() {
+        assert_eq!(placeholders(3, 3), "$3, $4, $5");
+        assert_eq!(placeholders(1, 0), "");
+    }
+}

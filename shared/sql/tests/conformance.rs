@@ -170,7 +170,7 @@ async fn text_is_ordered_and_ranged_by_bytes(store: Store) {
     };
     let all = names("SELECT name FROM things ORDER BY name", params![]).await;
     assert_eq!(all, ["A", "B", "a", "a-b", "a.", "a_", "ab", "b", "é"]);
-    let end = airfleet_sql::like_prefix("a").unwrap();
+    let end = airfleet_sql::prefix_end("a").unwrap();
     let range = names(
         "SELECT name FROM things WHERE name >= $1 AND name < $2 ORDER BY name",
         params!["a", end],

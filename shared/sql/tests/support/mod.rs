@@ -10,18 +10,19 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 /// Where one test's database is, until dropped.
-pub struct Store {
-    pub url: String,
+pub(crate) struct Store {
+    pub(crate) url: String,
     _folder: Option<TempDir>,
 }
 
 impl Store {
-    pub async fn open(&self, options: Options) -> Db {
+    pub(crate) async fn open(&self, options: Options) -> Db {
         Db::open(&self.url, options).await.unwrap()
     }
 }
 
-pub async fn sqlite() -> Store {
+#[allow(clippy::unused_async, reason = "both engines are used alike")]
+pub(crate) async fn sqlite() -> Store {
     let folder = tempfile::tempdir().unwrap();
     Store {
         url: format!("sqlite:{}/new/folder/test.db", folder.path().display()),
@@ -30,7 +31,7 @@ pub async fn sqlite() -> Store {
 }
 
 /// A database of its own on the one server that this test process starts.
-pub async fn postgres() -> Store {
+pub(crate) async fn postgres() -> Store {
     static SERVER: OnceCell<Postgres> = OnceCell::const_new();
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let server = SERVER
@@ -47,7 +48,7 @@ pub async fn postgres() -> Store {
 }
 
 /// Runs futures at the same time, each as a task, to their end.
-pub async fn collect<F>(futures: impl IntoIterator<Item = F>)
+pub(crate) async fn collect<F>(futures: impl IntoIterator<Item = F>)
 where
     F: Future<Output = ()> + Send + 'static,
 {

@@ -103,7 +103,7 @@ fn a_leader_counts_itself_out_a_margin_before_others_may_take_over() {
     let mut row = None;
     let mut a = Replica::new("a");
     a.tick(&mut row, secs(10));
-    let just_before = secs(15) - Duration::from_millis(1);
+    let just_before = Duration::from_millis(14_999);
     assert_eq!(
         a.memory.standing(&TIMING, just_before),
         Standing::Leader { term: 1, left: Duration::from_millis(1) }
