@@ -10,8 +10,8 @@ the files are written or agree, 1 when `--check` finds a difference or the table
 How a namespace follows from its project's rows
 -----------------------------------------------
 DAGs. A row is a workflow in one environment, and a workflow that is in several has the same dag_id
-`<project>.<workflow>` in each. A fleet knows a dag_id once, so 394 rows are 305 DAGs. Where a dag_id
-has several rows, the row of the furthest environment counts: production, else test, else
+`<project>.<workflow>` in each. A fleet knows a dag_id once, so 394 rows are 305 DAGs. Where a
+dag_id has several rows, the row of the furthest environment counts: production, else test, else
 development.
 
     demand.dags               = distinct dag_ids of the project
@@ -23,8 +23,8 @@ Task starts. A DAG that is paused upon creation starts nothing. Otherwise it run
 
     demand.taskStartsPerHour  = ceil(sum(runs per week x tasks) / 168)
 
-Running slots. How long tasks take is not in the table; TASK_MINUTES is an assumption. A run is taken
-to do one task after the other, so that it holds one slot for tasks x TASK_MINUTES, at most a day.
+Running slots. How long tasks take is not in the table; TASK_MINUTES is an assumption. A run is
+taken to do one task after the other: it holds one slot for tasks x TASK_MINUTES, at most a day.
 What counts is the busiest hour of the week: the mean number of slots held in it, rounded. A peak by
 the minute would reserve a whole slot for a DAG that runs five minutes a day, and such reservations
 add up to several times what the fleet ever runs at once. DAGs that do not fire every week stay out
@@ -39,8 +39,8 @@ Metadata bytes and parse time are left out. Nothing in the table tells them, and
 not declared counts with what the shard's agent measures.
 
 Labels. `business-unit` is the unit of most of the project's rows, as a slug (ties: by alphabet);
-`environment` is the furthest that any of its workflows reaches; `gpu` is there where a workflow asks
-for a GPU profile. Every unit that has rows in the project owns it, the one with most rows first.
+`environment` is the furthest that any of its workflows reaches; `gpu` is there where a workflow
+asks for a GPU profile. Every unit that has rows in the project owns it, the one with most first.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ NEVER = ("@once", "@continuous", "@none")
 SCHEDULE_WORDS = {"cron": "on cron schedules", "dataset": "by dataset", "none": "unscheduled"}
 YAML_WORDS = ("null", "true", "false", "yes", "no", "on", "off")
 
-MONTHS = {name: n for n, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
+MONTHS = {
+    name: n for n, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)
+}
 WEEKDAYS = {name: n for n, name in enumerate("sun mon tue wed thu fri sat".split())}
 
 # The calendar repeats after 28 years as long as no century year is skipped: 10,227 days, which are
@@ -289,7 +291,8 @@ def render(project: str, rows: list[Workflow]) -> str:
         "runningSlots": running_slots(dags),
     }
     kinds = Counter(dag.schedule_kind for dag in dags)
-    words = [f"{kinds[k]} {text}" for k, text in SCHEDULE_WORDS.items() if kinds[k]]
+    words = ", ".join(f"{kinds[k]} {text}" for k, text in SCHEDULE_WORDS.items() if kinds[k])
+    tasks = sum(dag.tasks for dag in dags)
     lines = [
         "# Derived from examples/fleet/workflows.csv by examples/fleet/derive.py; do not edit.",
         "apiVersion: airfleet.dev/v1",
@@ -298,7 +301,7 @@ def render(project: str, rows: list[Workflow]) -> str:
         f"  name: {scalar(project)}",
         "  labels:",
         *(f"    {key}: {value}" for key, value in labels.items()),
-        f"  description: {len(dags)} DAGs, {sum(dag.tasks for dag in dags)} tasks ({', '.join(words)})",
+        f"  description: {len(dags)} DAGs, {tasks} tasks ({words})",
         "spec:",
         "  owners:",
         *(f"    - {owner}" for owner in owners),
@@ -308,8 +311,6 @@ def render(project: str, rows: list[Workflow]) -> str:
         *(f"    {name}: {amount}" for name, amount in demand.items() if amount),
     ]
     return "\n".join(lines) + "\n"
-
-
 
 
 def scalar(text: str) -> str:
@@ -348,7 +349,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Derives the example fleet from workflows.csv: one namespace a project.",
     )
-    parser.add_argument("--check", action="store_true", help="compare with the files, write nothing")
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the files, write nothing"
+    )
     options = parser.parse_args(arguments)
     try:
         wanted = derive(read_table(TABLE))
@@ -360,7 +363,9 @@ def main(arguments: list[str] | None = None) -> int:
         for line in found:
             print(line, file=sys.stderr)
         if found:
-            print("run `python3 examples/fleet/derive.py` and commit what it writes", file=sys.stderr)
+            print(
+                "run `python3 examples/fleet/derive.py` and commit what it writes", file=sys.stderr
+            )
             return 1
         print(f"{len(wanted)} namespaces agree with workflows.csv")
         return 0

@@ -47,7 +47,15 @@ class CronTest(unittest.TestCase):
         self.assert_per_week("0 8 1-7 * 1", 7 * (84 + (year - 84) / 7) / year)
 
     def test_what_is_no_expression_is_refused(self):
-        for text in ("", "* * * *", "60 * * * *", "* * 0 * *", "*/0 * * * *", "5-1 * * * *", "x * * * *"):
+        for text in (
+            "",
+            "* * * *",
+            "60 * * * *",
+            "* * 0 * *",
+            "*/0 * * * *",
+            "5-1 * * * *",
+            "x * * * *",
+        ):
             with self.assertRaises(ValueError, msg=text):
                 Cron.parse(text)
 
