@@ -67,7 +67,8 @@ case $keep in
 all) rm -rf "$folder/pids" ;;
 logs)
     for entry in "$folder"/* "$folder"/.[!.]*; do
-        [ "$entry" = "$folder/logs" ] || rm -rf "$entry"
+        # With its record, the next owner knows the folder for a sandbox's.
+        case $entry in "$folder/logs" | "$folder/.guard") ;; *) rm -rf "$entry" ;; esac
     done
     ;;
 *) rm -rf "$folder" ;;

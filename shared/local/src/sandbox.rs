@@ -32,7 +32,7 @@ const GUARDIAN: &str = include_str!("guardian.sh");
 /// The file in each sandbox that its guardian holds locked.
 const LOCK_FILE: &str = ".guard";
 /// How long a crashed predecessor's guardian may take to leave a folder.
-const TAKEOVER_LIMIT: Duration = Duration::from_secs(15);
+const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
 /// How long the guardian may take once its input has ended.
 const CLOSE_LIMIT: Duration = Duration::from_secs(20);
 
@@ -93,7 +93,8 @@ impl Sandbox {
         Self::create_at(folder, Keep::Nothing).await
     }
 
-    /// Creates a sandbox at `folder`, which is made if it does not exist.
+    /// Creates a sandbox at `folder`: a new one, an empty one, or one where a
+    /// sandbox was before.
     ///
     /// What a crashed owner left there, or in sandboxes beside it, is ended
     /// first. Its files are removed too, unless both it and this sandbox
@@ -225,7 +226,7 @@ async fn take_over(folder: &Path, keep: Keep) -> Result<File> {
     while start.elapsed() < TAKEOVER_LIMIT {
         if let Some(mut lock) = try_take(folder)? {
             let Some((id, kept)) = read_record(&mut lock) else {
-                return Ok(lock);
+                return refuse_foreign_files(folder).map(|()| lock);
             };
             if keep == Keep::Everything && kept == Keep::Everything {
                 sweep(folder, &id, Keep::Everything).await?;
@@ -238,6 +239,21 @@ async fn take_over(folder: &Path, keep: Keep) -> Result<File> {
         }
     }
     Err(Error::InUse { path: folder.to_owned() })
+}
+
+/// An error if `folder` has files though no sandbox was there: they would be
+/// removed with the sandbox.
+fn refuse_foreign_files(folder: &Path) -> Result<()> {
+    let entries = fs::read_dir(folder).map_err(Error::file("list", folder))?;
+    let foreign = entries.flatten().any(|entry| entry.file_name() != LOCK_FILE);
+    if !foreign {
+        return Ok(());
+    }
+    let _ = fs::remove_file(folder.join(LOCK_FILE));
+    Err(Error::Invalid(format!(
+        "{} has files that belong to no sandbox: choose an empty folder",
+        folder.display()
+    )))
 }
 
 /// The lock on `folder`, unless somebody else has it or is just removing it.

@@ -120,11 +120,6 @@ pub(crate) async fn greet(port: u16, greeting: &[u8], expected: usize) -> Option
     tokio::time::timeout(Duration::from_secs(2), attempt).await.ok()?.ok()
 }
 
-/// Asks `url` until it answers with success.
-pub(crate) async fn answers_http(client: &reqwest::Client, url: &str) -> bool {
-    client.get(url).send().await.is_ok_and(|response| response.status().is_success())
-}
-
 /// A client for services on loopback: never through a proxy.
 pub(crate) fn http_client() -> Result<reqwest::Client> {
     reqwest::Client::builder()
