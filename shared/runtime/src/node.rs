@@ -30,13 +30,13 @@ impl Node {
 
     /// A node with a clock of its own.
     pub fn with_clock(service: &'static str, shutdown: Shutdown, clock: SharedClock) -> Self {
-        Self {
-            service,
-            clock,
-            metrics: Metrics::new(),
-            readiness: Readiness::new(),
-            tasks: Tasks::new(shutdown),
-        }
+        let metrics = Metrics::new();
+        let labels = ["service", "version"];
+        metrics
+            .gauges("build_info", "What runs here; always 1.", &labels)
+            .with_label_values(&[service, env!("CARGO_PKG_VERSION")])
+            .set(1);
+        Self { service, clock, metrics, readiness: Readiness::new(), tasks: Tasks::new(shutdown) }
     }
 
     /// What stops it.

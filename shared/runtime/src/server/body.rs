@@ -22,11 +22,13 @@ use crate::{
 const PREFIX_BYTES: usize = 5;
 
 /// The body of a request, which fails when it grows past the limit: each message of a gRPC body,
-/// or the whole of another one.
+/// or the whole of another one. It also fails when it is interrupted: the task that reads it may
+/// live longer than the answer, and would keep the connection open.
 pub(super) struct Limited {
     inner: Incoming,
     max: usize,
     left: Left,
+    interruption: Option<Interruption>,
 }
 
 enum Left {
@@ -41,14 +43,14 @@ enum Left {
 pub(super) enum Error {
     Connection(hyper::Error),
     // As the source of this error, tonic finds the status and answers with it.
-    TooLarge(Box<Status>),
+    Refused(Box<Status>),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connection(_) => f.write_str("the connection failed"),
-            Self::TooLarge(_) => f.write_str("the request is too large"),
+            Self::Refused(_) => f.write_str("the request is not read further"),
         }
     }
 }
@@ -57,19 +59,24 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Connection(error) => Some(error),
-            Self::TooLarge(status) => Some(&**status),
+            Self::Refused(status) => Some(&**status),
         }
     }
 }
 
 impl Limited {
-    pub(super) fn new(inner: Incoming, max: usize, is_grpc: bool) -> Self {
+    pub(super) fn new(
+        inner: Incoming,
+        max: usize,
+        is_grpc: bool,
+        interruption: Option<Interruption>,
+    ) -> Self {
         let left = if is_grpc {
             Left::Message { prefix: [0; PREFIX_BYTES], filled: 0, bytes: 0 }
         } else {
             Left::Total(max)
         };
-        Self { inner, max, left }
+        Self { inner, max, left, interruption }
     }
 
     fn check(&mut self, data: &Bytes) -> Result<(), Error> {
@@ -106,11 +113,15 @@ impl Limited {
     }
 }
 
+fn refused(failure: Failure) -> Error {
+    Error::Refused(Box::new(failure.into_status()))
+}
+
 fn too_large(what: &str, max: usize) -> Error {
     let failure = Failure::exhausted("request", format!("{what} is larger than {max} bytes"))
         .with_reason(reason::MESSAGE_TOO_LARGE)
         .with_metadata("max_message_bytes", max.to_string());
-    Error::TooLarge(Box::new(failure.into_status()))
+    refused(failure)
 }
 
 impl Body for Limited {
@@ -121,6 +132,12 @@ impl Body for Limited {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some(interruption) = &mut self.interruption
+            && let Poll::Ready(failure) = interruption.as_mut().poll(cx)
+        {
+            self.interruption = None;
+            return Poll::Ready(Some(Err(refused(failure))));
+        }
         Pin::new(&mut self.inner).poll_frame(cx).map(|frame| {
             Some(match frame? {
                 Ok(frame) => match frame.data_ref().map(|data| self.check(data)) {

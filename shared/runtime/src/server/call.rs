@@ -147,21 +147,24 @@ pub(super) async fn serve(
         Err(failure) => return Ok(call.refuse(failure, is_grpc)),
     };
     call.span = telemetry::rpc_span(&method.service, &method.name, &context, request.headers());
-    let mut interruption = interruption(&shared, &method, request.headers());
+    let timeout = request.headers().get("grpc-timeout").and_then(grpc_timeout);
+    let mut interrupted = (method.is_stream || timeout.is_some())
+        .then(|| interruption(&shared, method.is_stream, timeout));
 
     request.extensions_mut().insert(context);
     let max = shared.limits.max_message_bytes;
-    let request = request.map(|body| Limited::new(body, max, is_grpc));
+    let reading = method.is_stream.then(|| interruption(&shared, true, None));
+    let request = request.map(|body| Limited::new(body, max, is_grpc, reading));
     let answered = shared.router.clone().call(request);
     let mut answered = pin!(request::within(id, answered));
     let outcome = std::future::poll_fn(|cx| {
         let entered = call.span.enter();
         let polled = catch_unwind(AssertUnwindSafe(|| answered.as_mut().poll(cx)));
         drop(entered);
-        match (polled, &mut interruption) {
+        match (polled, &mut interrupted) {
             (Ok(Poll::Ready(Ok(response))), _) => Poll::Ready(Ok(response)),
             (Ok(Poll::Ready(Err(never))), _) => match never {},
-            (Ok(Poll::Pending), Some(interruption)) => interruption.as_mut().poll(cx).map(Err),
+            (Ok(Poll::Pending), Some(interrupted)) => interrupted.as_mut().poll(cx).map(Err),
             (Ok(Poll::Pending), None) => Poll::Pending,
             (Err(panic), _) => Poll::Ready(Err(Failure::internal(panic_message(&*panic)))),
         }
@@ -176,7 +179,7 @@ pub(super) async fn serve(
                 call.ends_with(Code::from_bytes(code.as_bytes()));
             }
             response.headers_mut().insert(request::HEADER, call.id.header());
-            response.map(|body| Answer::new(body, call, interruption))
+            response.map(|body| Answer::new(body, call, interrupted))
         }
         Err(failure) => call.refuse(failure, is_grpc),
     })
@@ -206,15 +209,11 @@ fn admit(
     })
 }
 
-/// What ends this request from outside: the caller's deadline, and for streams, which need not end
-/// by themselves, the end of the node.
-fn interruption(shared: &Shared, method: &Method, headers: &HeaderMap) -> Option<Interruption> {
-    let timeout = headers.get("grpc-timeout").and_then(grpc_timeout);
-    if timeout.is_none() && !method.is_stream {
-        return None;
-    }
-    let stopping = method.is_stream.then(|| shared.shutdown.token());
-    Some(Box::pin(async move {
+/// What ends a request from outside: the caller's deadline, and for streams, which need not end by
+/// themselves, the end of the node.
+fn interruption(shared: &Shared, is_stream: bool, timeout: Option<Duration>) -> Interruption {
+    let stopping = is_stream.then(|| shared.shutdown.token());
+    Box::pin(async move {
         let deadline = async {
             match timeout {
                 Some(timeout) => tokio::time::sleep(timeout).await,
@@ -239,7 +238,7 @@ fn interruption(shared: &Shared, method: &Method, headers: &HeaderMap) -> Option
             )
             .with_reason(reason::SHUTTING_DOWN),
         }
-    }))
+    })
 }
 
 /// A `grpc-timeout`: up to eight digits and a unit.
@@ -288,7 +287,7 @@ pub(super) fn http_failure(failure: &Failure) -> Response<axum::body::Body> {
 /// The code under which an HTTP answer is counted.
 fn code_of(status: StatusCode) -> Code {
     match status.as_u16() {
-        0..400 => Code::Ok,
+        ..=399 => Code::Ok,
         401 => Code::Unauthenticated,
         403 => Code::PermissionDenied,
         404 => Code::NotFound,
@@ -298,7 +297,7 @@ fn code_of(status: StatusCode) -> Code {
         503 => Code::Unavailable,
         504 => Code::DeadlineExceeded,
         500.. => Code::Internal,
-        _ => Code::InvalidArgument,
+        400..=499 => Code::InvalidArgument,
     }
 }
 

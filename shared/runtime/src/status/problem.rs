@@ -1,6 +1,6 @@
 //! Reads the answer of a service that could not do what was asked.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, error::Error as StdError, fmt, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -8,7 +8,8 @@ use tonic_types::StatusExt as _;
 use super::{DOMAIN, ETAG_METADATA, FieldViolation, LEADER_METADATA, Precondition, reason};
 
 /// A [`Status`] taken apart, for rendering and for deciding whether to try again. Works on any
-/// status; one that did not come from Airfleet has an empty `reason`.
+/// status; one that did not come from Airfleet has an empty `reason`. One that came from nowhere,
+/// because the connection failed, has the code `Unavailable`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The gRPC code.
@@ -59,12 +60,18 @@ impl Problem {
 
 impl From<&Status> for Problem {
     fn from(status: &Status) -> Self {
+        // tonic reports a connection that breaks as Unknown or Cancelled, with what broke it as the
+        // source. A status that was received has no source.
+        let (code, message) = match StdError::source(status) {
+            Some(cause) => (Code::Unavailable, unreachable(cause)),
+            None => (status.code(), status.message().to_owned()),
+        };
         let details = status.get_error_details();
         let info = details.error_info().filter(|info| info.domain == DOMAIN);
         Self {
-            code: status.code(),
+            code,
             reason: info.map(|info| info.reason.clone()).unwrap_or_default(),
-            message: status.message().to_owned(),
+            message,
             metadata: info
                 .map(|info| info.metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
                 .unwrap_or_default(),
@@ -92,6 +99,15 @@ impl From<&Status> for Problem {
                 .map(str::to_owned),
         }
     }
+}
+
+/// The innermost cause says most: `connection refused`, `invalid peer certificate`.
+fn unreachable(cause: &dyn StdError) -> String {
+    let mut innermost = cause;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    format!("cannot be reached: {innermost}")
 }
 
 impl From<Status> for Problem {

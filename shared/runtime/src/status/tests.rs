@@ -105,3 +105,14 @@ fn a_status_from_elsewhere_is_readable() {
     assert_eq!(problem.to_string(), "connection refused");
     assert!(problem.is_transient() && !problem.is_not_leader());
 }
+
+#[test]
+fn a_broken_connection_is_no_answer() {
+    let cause = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    let status = Status::from_error(Box::new(cause));
+    assert_eq!(status.code(), Code::Unknown);
+    let problem = Problem::from(&status);
+    assert_eq!(problem.code, Code::Unavailable);
+    assert_eq!(problem.message, "cannot be reached: connection reset");
+    assert!(problem.is_transient());
+}
