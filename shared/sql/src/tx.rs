@@ -1,5 +1,6 @@
 //! A transaction, as [`write_tx!`](crate::write_tx) and [`Db::read`](crate::Db::read) give it.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -107,18 +108,13 @@ impl Tx {
         &mut self,
         sql: impl Into<Sql>,
         params: Vec<Value>,
-        mut map: M,
+        map: M,
     ) -> Result<Option<T>>
     where
         T: Send + 'static,
         M: FnMut(&Row<'_>) -> Result<T> + Send + 'static,
     {
-        let limit = self.statement_timeout;
-        self.fold(limit, &sql.into(), params, None, move |first, row| {
-            *first = Some(map(row)?);
-            Ok(false)
-        })
-        .await
+        self.fetch_optional_sql(&sql.into(), params, map).await
     }
 
     /// The first row of a query that has to find one.
@@ -177,6 +173,25 @@ impl Tx {
         self.fold(limit, &sql.into(), params, state, move |state, row| {
             fold(state, row)?;
             Ok(true)
+        })
+        .await
+    }
+
+    /// Folds rows into `state` until `fold` says to stop; for pages that are bounded by size.
+    pub async fn fold_until<S, F>(
+        &mut self,
+        sql: impl Into<Sql>,
+        params: Vec<Value>,
+        state: S,
+        mut fold: F,
+    ) -> Result<S>
+    where
+        S: Send + 'static,
+        F: FnMut(&mut S, &Row<'_>) -> Result<ControlFlow<()>> + Send + 'static,
+    {
+        let limit = self.statement_timeout;
+        self.fold(limit, &sql.into(), params, state, move |state, row| {
+            Ok(fold(state, row)?.is_continue())
         })
         .await
     }
