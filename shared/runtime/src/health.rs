@@ -46,7 +46,7 @@ impl Readiness {
     /// place of the first.
     pub fn condition(&self, name: impl Into<String>) -> Condition {
         let name = name.into();
-        self.set(&name, Some(Some("not reached yet".to_owned())));
+        self.set(&name, Some("not reached yet".to_owned()));
         Condition { readiness: self.clone(), name }
     }
 
@@ -77,16 +77,19 @@ impl Readiness {
 
     /// Fails for good, because the node is stopping.
     pub(crate) fn stop(&self) {
-        self.set("shutdown", Some(Some("the node is stopping".to_owned())));
+        self.set("shutdown", Some("the node is stopping".to_owned()));
     }
 
-    /// `None` removes the condition.
-    fn set(&self, name: &str, state: Option<Option<String>>) {
+    /// Notes why the condition `name` does not hold, or that it does.
+    fn set(&self, name: &str, reason: Option<String>) {
+        self.change(|conditions| {
+            conditions.insert(name.to_owned(), reason);
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Option<String>>)) {
         let mut conditions = self.0.conditions.lock().unwrap_or_else(PoisonError::into_inner);
-        match state {
-            Some(state) => conditions.insert(name.to_owned(), state),
-            None => conditions.remove(name),
-        };
+        change(&mut conditions);
         let ready = conditions.values().all(Option::is_none);
         // Under the lock, so that the last change is the one that is told last.
         self.0.ready.send_if_modified(|seen| std::mem::replace(seen, ready) != ready);
@@ -96,18 +99,20 @@ impl Readiness {
 impl Condition {
     /// It holds.
     pub fn met(&self) {
-        self.readiness.set(&self.name, Some(None));
+        self.readiness.set(&self.name, None);
     }
 
     /// It does not hold, because of `reason`.
     pub fn unmet(&self, reason: impl Into<String>) {
-        self.readiness.set(&self.name, Some(Some(reason.into())));
+        self.readiness.set(&self.name, Some(reason.into()));
     }
 }
 
 impl Drop for Condition {
     fn drop(&mut self) {
-        self.readiness.set(&self.name, None);
+        self.readiness.change(|conditions| {
+            conditions.remove(&self.name);
+        });
     }
 }
 

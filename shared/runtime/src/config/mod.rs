@@ -155,6 +155,7 @@ impl Loader {
     }
 
     /// Sets `key` (dotted) to `value`, as the flag `name` said.
+    #[expect(clippy::needless_pass_by_value, reason = "callers have numbers and paths at hand")]
     pub fn flag(
         mut self,
         key: impl Into<String>,
@@ -385,7 +386,7 @@ impl<T: Settings> Loaded<T> {
 /// Dotted keys of all values that are not tables. An empty table stands for itself.
 fn flatten(tree: &Value, key: String, leaves: &mut BTreeMap<String, Option<String>>) {
     match tree {
-        Value::Object(table) if !(table.is_empty() && !key.is_empty()) => {
+        Value::Object(table) if !table.is_empty() || key.is_empty() => {
             for (name, value) in table {
                 let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
                 flatten(value, key, leaves);

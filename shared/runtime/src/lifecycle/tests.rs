@@ -46,7 +46,7 @@ async fn the_second_stage_waits_for_nobody() {
     let tasks = Tasks::new(shutdown.clone());
     tasks.spawn("stuck", pending());
     shutdown.force();
-    let stopped = tasks.run_until_stopped(Duration::from_secs(3600));
+    let stopped = tasks.run_until_stopped(Duration::from_hours(1));
     let error = tokio::time::timeout(DEADLINE, stopped).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::Forced));
 }

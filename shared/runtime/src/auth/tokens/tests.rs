@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 
 fn hex(token: &str) -> String {
-    Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(token).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 fn now() -> Timestamp {
