@@ -1,34 +1,56 @@
 #!/bin/sh
 # Makes the Python environment of one Airflow release and prints its folder as
-# the last line: environment.sh VERSION REQUIREMENTS CACHE
+# the last line; or only sees to it that there is a uv:
+#
+#   environment.sh VERSION CACHE REQUIREMENTS
+#   environment.sh uv CACHE
 #
 # The folder's name carries a digest of the pinned requirements, so that new pins
 # make a new environment and never change one in use. Safe to run at the same
 # time from several processes; done in milliseconds when the environment exists.
 set -eu
-version=$1 requirements=$2 cache=$3
-pins=$(sha256sum <"$requirements" | cut -c1-12)
-environment=$cache/airflow-$version-$pins
+version=$1 cache=$2
+PATH=$PATH:$cache/uv/bin
 
 fail() {
-    echo "cannot make the Python environment of Airflow $version: $*" >&2
+    echo "cannot make the Python environment of Airflow: $*" >&2
     exit 1
 }
 
-if [ ! -f "$environment/.complete" ]; then
+# Only one process at a time goes on; the lock ends with it.
+lock() {
     mkdir -p "$cache"
-    exec 9>"$cache/airflow-$version.lock"
+    exec 9>"$cache/$1.lock"
     flock 9
+}
+
+have_uv() { uv --version >/dev/null 2>&1; }
+
+ensure_uv() {
+    have_uv && return
+    lock uv
+    have_uv && return
+    python=$(command -v python3.11 || command -v python3) ||
+        fail "python3 is missing: apt-get install python3 python3-venv"
+    echo "installing uv" >&2
+    rm -rf "$cache/uv"
+    { "$python" -m venv "$cache/uv" && "$cache/uv/bin/pip" install --quiet uv; } >&2 ||
+        fail "uv is missing and could not be installed: apt-get install python3-venv, or see https://docs.astral.sh/uv"
+}
+
+if [ "$version" = uv ]; then
+    ensure_uv
+    exit
+fi
+
+requirements=$3
+pins=$(sha256sum <"$requirements" | cut -c1-12)
+environment=$cache/airflow-$version-$pins
+if [ ! -f "$environment/.complete" ]; then
+    ensure_uv
+    lock "airflow-$version"
 fi
 if [ ! -f "$environment/.complete" ]; then
-    PATH=$PATH:$cache/uv/bin
-    if ! uv --version >/dev/null 2>&1; then
-        python=$(command -v python3.11 || command -v python3) ||
-            fail "python3.11 is missing: apt-get install python3 python3-venv"
-        rm -rf "$cache/uv"
-        { "$python" -m venv "$cache/uv" && "$cache/uv/bin/pip" install --quiet uv; } >&2 ||
-            fail "uv is missing and could not be installed: apt-get install python3-venv, or see https://docs.astral.sh/uv"
-    fi
     export UV_PYTHON_DOWNLOADS=never
     uv python find --quiet 3.11 >/dev/null 2>&1 ||
         fail "python3.11 is missing: apt-get install python3 python3-venv (or: uv python install 3.11)"

@@ -1,6 +1,7 @@
 //! Booting a shard: options, order, progress.
 
 use std::fmt;
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ use crate::sandbox::{Keep, Sandbox, make_folder};
 use crate::service::{Service, http_client};
 
 const READY_LIMIT: Duration = Duration::from_mins(3);
+/// What takes longer is told.
+const SLOW: Duration = Duration::from_secs(1);
 const STOP_GRACE: Duration = Duration::from_secs(20);
 
 /// How to boot an [`AirflowShard`].
@@ -158,10 +161,12 @@ impl AirflowShardBuilder {
         let home = sandbox.folder().join("airflow");
         make_home(&home)?;
         let dags = self.prepare_dags(sandbox.folder())?;
-        let environment = Environment::ensure(self.version, &sandbox).await?;
-        steps.reached("environment present");
-        let template = environment.template(stack).await?;
-        steps.reached("migrated template present");
+        let environment = steps
+            .slow("installing Airflow, this once", Environment::ensure(self.version, &sandbox))
+            .await?;
+        let template = steps
+            .slow("migrating a database to copy, this once", environment.template(stack))
+            .await?;
         let stores =
             start_stores(&sandbox, stack, &template, !components.is_empty(), &steps).await?;
 
@@ -306,6 +311,16 @@ struct Steps {
 }
 
 impl Steps {
+    /// Awaits `work`, and tells what is going on if that takes its time.
+    async fn slow<T>(&self, step: &str, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        if let Ok(done) = tokio::time::timeout(SLOW, work.as_mut()).await {
+            return done;
+        }
+        self.reached(step);
+        work.await
+    }
+
     fn reached(&self, step: &str) {
         let progress = Progress {
             shard: self.shard.clone(),

@@ -43,8 +43,8 @@ impl Environment {
                 &Spec::new("environment", "sh")
                     .envs(std::env::vars_os())
                     .args(["-c", SCRIPT, "environment.sh", version.as_str()])
-                    .arg(&file)
-                    .arg(cache_folder()?),
+                    .arg(cache_folder()?)
+                    .arg(&file),
                 INSTALL_LIMIT,
             )
             .await?;
