@@ -221,7 +221,8 @@ pub struct AssignmentSnapshot {
     #[prost(bool, tag = "3")]
     pub last: bool,
 }
-/// What changed. Several changes of one assignment may be folded into the latest.
+/// What changed. Several changes of one assignment may be folded into the latest. What does not fit
+/// into one message comes in several: all but the last have `revision` equal to `previous_revision`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AssignmentChange {
     /// The revision that this change follows.
@@ -416,6 +417,11 @@ pub struct ReleaseNamespaceRequest {
     /// Check, change nothing.
     #[prost(bool, tag = "5")]
     pub validate_only: bool,
+    /// Revision of the manifest that the caller acted on: the release holds for it and everything
+    /// before, and a later change of the namespace makes it placeable again. 0 means the latest that
+    /// the router knows.
+    #[prost(int64, tag = "6")]
+    pub manifest_revision: i64,
 }
 /// Asks to bar a shard that is about to be removed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -426,6 +432,10 @@ pub struct ReleaseShardRequest {
     /// Check, change nothing.
     #[prost(bool, tag = "2")]
     pub validate_only: bool,
+    /// Revision of the manifest that the caller acted on; a later change of the shard takes it back
+    /// into service. 0 means the latest that the router knows.
+    #[prost(int64, tag = "3")]
+    pub manifest_revision: i64,
 }
 /// The shard has no namespaces and takes none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
