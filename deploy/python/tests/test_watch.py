@@ -38,6 +38,19 @@ def test_a_snapshot_in_pieces_is_one_change() -> None:
         assert (second.reset, second.revision) == (False, 6)
 
 
+def test_a_change_in_pieces_is_one_change() -> None:
+    with Server() as server, airfleet.Client(router=server.address) as client:
+        server.watches.answers = [
+            [change(5, 5, assignment("lost")), AWAY],
+            [change(5, 5, assignment("one")), change(5, 6, assignment("two"))],
+        ]
+        [whole] = take(client.watch_assignments(5), 1)
+        assert names([whole]) == [["one", "two"]]
+        assert isinstance(whole, TableChange)
+        assert whole.revision == 6
+        assert resumes(server) == [5, 5]
+
+
 def test_a_lost_watch_resumes_where_it_was() -> None:
     with Server() as server, airfleet.Client(router=server.address) as client:
         server.watches.answers = [

@@ -43,6 +43,8 @@ class Assembler:
         self.revision = revision
         """What was taken in completely; where a new stream resumes."""
         self._pieces: list[router_pb2.Assignment] | None = None
+        self._upserts: list[router_pb2.Assignment] = []
+        self._deleted: list[str] = []
 
     def take(self, response: router_pb2.WatchAssignmentsResponse) -> TableChange | None:
         """Takes in a message; gives the change that it completes, where it completes one."""
@@ -65,10 +67,14 @@ class Assembler:
             change = response.change
             if change.previous_revision != self.revision:
                 raise _Gap(f"revision {change.previous_revision} after {self.revision}")
+            self._upserts += change.upserts
+            self._deleted += change.deleted
+            if response.revision == change.previous_revision:
+                return None  # a piece of a change that did not fit into one message
             self.revision = response.revision
-            return TableChange(
-                response.revision, list(change.upserts), list(change.deleted), reset=False
-            )
+            upserts, self._upserts = self._upserts, []
+            deleted, self._deleted = self._deleted, []
+            return TableChange(response.revision, upserts, deleted, reset=False)
         if event == "progress":
             # Nothing happened up to there, so that resuming there saves reading over it again.
             self.revision = max(self.revision, response.revision)

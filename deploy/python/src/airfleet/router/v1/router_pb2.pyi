@@ -309,26 +309,30 @@ class UnpinNamespaceRequest(_message.Message):
     def __init__(self, namespace: _Optional[str] = ...) -> None: ...
 
 class ReleaseNamespaceRequest(_message.Message):
-    __slots__ = ("namespace", "namespace_uid", "force", "reason", "validate_only")
+    __slots__ = ("namespace", "namespace_uid", "force", "reason", "validate_only", "manifest_revision")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_UID_FIELD_NUMBER: _ClassVar[int]
     FORCE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_REVISION_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     namespace_uid: str
     force: bool
     reason: str
     validate_only: bool
-    def __init__(self, namespace: _Optional[str] = ..., namespace_uid: _Optional[str] = ..., force: bool = ..., reason: _Optional[str] = ..., validate_only: bool = ...) -> None: ...
+    manifest_revision: int
+    def __init__(self, namespace: _Optional[str] = ..., namespace_uid: _Optional[str] = ..., force: bool = ..., reason: _Optional[str] = ..., validate_only: bool = ..., manifest_revision: _Optional[int] = ...) -> None: ...
 
 class ReleaseShardRequest(_message.Message):
-    __slots__ = ("shard", "validate_only")
+    __slots__ = ("shard", "validate_only", "manifest_revision")
     SHARD_FIELD_NUMBER: _ClassVar[int]
     VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_REVISION_FIELD_NUMBER: _ClassVar[int]
     shard: str
     validate_only: bool
-    def __init__(self, shard: _Optional[str] = ..., validate_only: bool = ...) -> None: ...
+    manifest_revision: int
+    def __init__(self, shard: _Optional[str] = ..., validate_only: bool = ..., manifest_revision: _Optional[int] = ...) -> None: ...
 
 class ReleaseShardResponse(_message.Message):
     __slots__ = ("revision",)
