@@ -139,6 +139,8 @@ pub struct Signals {
     pub occupied_slots: Option<i64>,
     /// Slots of all pools.
     pub pool_slots: Option<i64>,
+    /// Components that the web server's own health check calls unhealthy, by its names.
+    pub api_unhealthy: Vec<String>,
 }
 
 /// Limits behind the verdict. The defaults follow Airflow's own: a scheduler and a triggerer count
@@ -185,6 +187,13 @@ pub fn assess(signals: &Signals, limits: &Thresholds) -> Health {
             Verdict::Degraded,
             format!("the web server does not answer: {why}; look at the api-server"),
         ));
+    }
+    if !signals.api_unhealthy.is_empty() {
+        let message = format!(
+            "Airflow's own health check calls unhealthy: {}",
+            signals.api_unhealthy.join(", ")
+        );
+        reasons.push(Reason::plain("API_REPORTS_UNHEALTHY", Verdict::Degraded, message));
     }
     Health::from_reasons(reasons)
 }
@@ -286,7 +295,7 @@ fn heartbeat(
         None => reasons.push(Reason::plain(
             &format!("{code}_MISSING"),
             verdict,
-            format!("no {who} has ever sent a heartbeat; is one running?"),
+            format!("no {who} is running, as far as the metadata database knows; start one"),
         )),
         Some(age) if age > limit_ms => reasons.push(seconds(
             &format!("{code}_HEARTBEAT_OLD"),
@@ -405,6 +414,12 @@ mod tests {
         assert_eq!(foreign, (Verdict::Unknown, vec!["SCHEMA_UNSUPPORTED".into()]));
         assert_eq!(codes(|s| s.metadata = Probe::NotConfigured).0, Verdict::Unknown);
         assert_eq!(codes(|s| s.broker = Probe::Failed("refused".into())).0, Verdict::Unhealthy);
+    }
+
+    #[test]
+    fn what_airflow_itself_complains_of_is_passed_on() {
+        let health = codes(|s| s.api_unhealthy = vec!["triggerer".into(), "scheduler".into()]);
+        assert_eq!(health, (Verdict::Degraded, vec!["API_REPORTS_UNHEALTHY".into()]));
     }
 
     #[test]

@@ -1,0 +1,177 @@
+//! The command `airfleet-agent`.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use airfleet_runtime::{
+    config::{Loaded, Loader},
+    lifecycle::Shutdown,
+    server, telemetry, tls,
+};
+use airfleet_shard_agent::{
+    AgentConfig, VERSION, probe_once, run, run_simulated, simulate::Simulation,
+};
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Exit code of `probe` where the shard is not healthy.
+const NOT_HEALTHY: u8 = 2;
+
+/// Stands beside one Airflow cluster, looks at it and reports to the router.
+#[derive(Debug, Parser)]
+#[command(name = "airfleet-agent", version = VERSION, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  # Run beside a shard (the default command)
+  airfleet-agent --shard shard-a --router http://127.0.0.1:7402 \\
+    --set airflow.metadata_url=postgres://reader@db/airflow --set broker.url=redis://redis/0
+
+  # With settings from a file; passwords from the environment
+  AIRFLEET__AIRFLOW__METADATA_URL=postgres://reader:...@db/airflow \\
+    airfleet-agent --config /etc/airfleet/agent.toml
+
+  # On call: is this shard well, and if not, why?
+  airfleet-agent probe --config /etc/airfleet/agent.toml
+
+Exit codes: 0 done or healthy, 1 error, 2 the probed shard is not healthy.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Look and report until stopped (what happens without a command).
+    Run(RunArguments),
+    /// Look once with every probe and print what is seen. Exit code 0 if healthy, 2 if not.
+    Probe {
+        /// How to print it.
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// Seconds to listen for workers.
+        #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+        listen: u64,
+    },
+    /// Print the settings.
+    Config {
+        /// Say where each comes from.
+        #[arg(long)]
+        show_origin: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// For scripts.
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct Settings {
+    /// TOML file of settings. AIRFLEET__SECTION__KEY in the environment and flags go first.
+    #[arg(short, long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Name of the shard, as in the manifest.
+    #[arg(long, global = true, value_name = "NAME")]
+    shard: Option<String>,
+    /// URLs of the routers.
+    #[arg(long, global = true, value_name = "URL", value_delimiter = ',')]
+    router: Vec<String>,
+    /// Set any setting.
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Args, Clone)]
+struct RunArguments {
+    /// Pretend: report invented numbers for a shard that does not exist. For measuring routers.
+    #[arg(long)]
+    simulate: bool,
+    /// With --simulate: how many agents, for shards named <shard>0000 and so on.
+    #[arg(long, requires = "simulate", value_name = "COUNT", default_value_t = 1)]
+    agents: usize,
+}
+
+impl Settings {
+    fn load(&self) -> anyhow::Result<Loaded<AgentConfig>> {
+        let mut loader = Loader::new();
+        if let Some(file) = &self.config {
+            loader = loader.file(file);
+        }
+        for assignment in &self.set {
+            loader = loader.assignment(assignment)?;
+        }
+        if let Some(shard) = &self.shard {
+            loader = loader.flag("shard", shard, "--shard");
+        }
+        if !self.router.is_empty() {
+            loader = loader.flag("router.endpoints", self.router.join(","), "--router");
+        }
+        Ok(loader.load()?)
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tls::install_crypto_provider();
+    match execute(Arguments::parse()).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let loaded = arguments.settings.load()?;
+    match arguments.command {
+        Some(Command::Config { show_origin }) => {
+            print!("{}", loaded.render(show_origin));
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Probe { output, listen }) => {
+            look(&loaded.value, output, Duration::from_secs(listen)).await
+        }
+        Some(Command::Run(run)) => stay(loaded.value, run).await,
+        None => stay(loaded.value, arguments.run).await,
+    }
+}
+
+async fn look(config: &AgentConfig, output: Output, listen: Duration) -> anyhow::Result<ExitCode> {
+    let summary = probe_once(config, listen).await?;
+    match output {
+        Output::Table => print!("{summary}"),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&summary)?),
+    }
+    let healthy = summary.is_healthy();
+    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::from(NOT_HEALTHY) })
+}
+
+async fn stay(config: AgentConfig, arguments: RunArguments) -> anyhow::Result<ExitCode> {
+    let telemetry = telemetry::init(&config.telemetry, "agent")?;
+    let shutdown = Shutdown::new();
+    shutdown.on_signals().context("cannot listen for signals")?;
+    let listener = Some(server::bind(&config.server).await?);
+    let ended = if arguments.simulate {
+        let simulation = Simulation {
+            router: config.router.clone(),
+            agents: arguments.agents,
+            shard_prefix: config.shard.clone(),
+            interval: config.report.interval,
+            ..Simulation::default()
+        };
+        run_simulated(config, simulation, listener, shutdown).await
+    } else {
+        run(config, listener, shutdown).await
+    };
+    telemetry.flush().await;
+    ended?;
+    Ok(ExitCode::SUCCESS)
+}
