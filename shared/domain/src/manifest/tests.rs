@@ -58,6 +58,17 @@ fn documents_are_read_and_written_back() {
 }
 
 #[test]
+fn a_status_is_passed_over() {
+    for shard in [
+        "apiVersion: airfleet.dev/v1\nkind: Shard\nmetadata: {name: shard-a}\n",
+        "apiVersion: airfleet.dev/v1\nkind: Namespace\nmetadata: {name: pay}\nspec: {owners: [a], prefixes: [pay.]}\n",
+    ] {
+        let with = format!("{shard}status: {{uid: x, state: {{health: [1, 2]}}}}\n");
+        assert_eq!(parse(&with).unwrap(), parse(shard).unwrap());
+    }
+}
+
+#[test]
 fn separators_in_every_place_are_understood() {
     let shard = "apiVersion: airfleet.dev/v1\nkind: Shard\nmetadata: {name: shard-a}\n";
     for (text, count) in [

@@ -1,9 +1,14 @@
 //! Manifest entries from YAML and back.
 //!
 //! A file holds any number of documents. Each problem carries its line and column in the file, and
-//! reading goes on with the next document, so that one run shows the first problem of each.
+//! reading goes on with the next document, so that one run shows the first problem of each. A
+//! `status`, which is what the fleet says of an entry, is passed over: what was printed can be
+//! edited and applied.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 use super::{
     API_VERSION, DOCUMENTS_MAX, Entry, Metadata, Namespace, NamespaceSpec, Shard, ShardSpec,
@@ -46,6 +51,9 @@ struct Document<S> {
     kind: String,
     metadata: Metadata,
     spec: S,
+    #[serde(default, skip_serializing)]
+    #[allow(dead_code, reason = "named here so that it is a known field")]
+    status: IgnoredAny,
 }
 
 /// Shards may leave the spec out: everything in it has a default.
@@ -59,6 +67,9 @@ struct ShardDocument {
     metadata: Metadata,
     #[serde(default)]
     spec: ShardSpec,
+    #[serde(default)]
+    #[allow(dead_code, reason = "named here so that it is a known field")]
+    status: IgnoredAny,
 }
 
 /// Reads all documents of a text. Empty documents are skipped.
@@ -179,6 +190,7 @@ fn document<'a, S>(kind: &str, metadata: &Metadata, spec: &'a S) -> Document<&'a
         kind: kind.into(),
         metadata: metadata.clone(),
         spec,
+        status: IgnoredAny,
     }
 }
 

@@ -1,0 +1,453 @@
+//! `airfleet namespace`: list, show, delete and pin namespaces.
+//!
+//! The registry knows what was declared, the router where it is; these commands join the two.
+
+mod describe;
+mod show;
+
+use airfleet_domain::manifest::Namespace;
+use airfleet_proto::{
+    registry::v1::{DeleteNamespaceRequest, GetNamespaceRequest, ListNamespacesRequest},
+    router::v1::{
+        GetAssignmentRequest, ListAssignmentsRequest, PinNamespaceRequest, UnpinNamespaceRequest,
+    },
+};
+use clap::Subcommand;
+use jiff::Timestamp;
+
+use self::show::Row;
+pub(crate) use self::{
+    describe::events_table,
+    show::{labels, state as state_cell},
+};
+use crate::{
+    args::{DoneForm, Form},
+    document::{self, Assignment, Document, Kept, List, NamespaceStatus},
+    error::{Error, Exit, Result},
+    pages::{self, PAGE},
+    selector::Selector,
+    session::Session,
+};
+
+/// What to do with namespaces.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List namespaces and the shards that own them
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:
+  airfleet namespace list
+  airfleet ns list -l 'tier in (gold,silver),!legacy' --owner payments-team -o wide
+  airfleet ns list --shard shard-a -o name
+  airfleet ns list -o json | jq -r '.items[] | [.metadata.name, .status.assignment.shard] | @tsv'"
+    )]
+    List(ListArgs),
+    /// Show namespaces by name
+    #[command(after_help = "Examples:
+  airfleet namespace get payments
+  airfleet ns get payments -o yaml > payments.yaml     edit it, then airfleet apply -f payments.yaml")]
+    Get(GetArgs),
+    /// Show all that is known of a namespace
+    #[command(after_help = "Examples:
+  airfleet namespace describe payments")]
+    Describe {
+        /// Namespaces to describe
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Remove namespaces
+    #[command(after_help = "Examples:
+  airfleet namespace delete payments
+  airfleet ns delete payments --dry-run
+  airfleet ns delete payments --force --reason 'shard-a was lost for good'
+
+A namespace that is assigned is deleted only once its shard is seen to be drained of it: all its
+DAGs paused, nothing running. --force deletes it all the same; the reason is kept in the audit.")]
+    Delete(DeleteArgs),
+    /// Bind a namespace to a shard
+    #[command(after_help = "Examples:
+  airfleet namespace pin payments shard-a --reason 'needs the GPU workers'
+  airfleet ns pin payments shard-b --dry-run
+
+Where another shard owns the namespace, it changes owner at once if that shard is drained of it, and
+is refused otherwise.")]
+    Pin(PinArgs),
+    /// Lift a pin; the namespace stays where it is
+    #[command(after_help = "Examples:
+  airfleet namespace unpin payments")]
+    Unpin {
+        /// The namespace
+        name: String,
+        /// Output form
+        #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+        output: DoneForm,
+    },
+}
+
+/// Arguments of `namespace list`.
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    /// Only those whose labels satisfy this, such as tier=gold,!legacy or 'region in (eu,us)'
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<Selector>,
+    /// Only those with this owner
+    #[arg(long, value_name = "TEAM")]
+    owner: Option<String>,
+    /// Only those that this shard owns
+    #[arg(long, value_name = "SHARD", conflicts_with = "unplaced")]
+    shard: Option<String>,
+    /// Only those that no shard owns
+    #[arg(long)]
+    unplaced: bool,
+    /// Output form
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    output: Form,
+}
+
+/// Arguments of `namespace get`.
+#[derive(Debug, clap::Args)]
+pub struct GetArgs {
+    /// Namespaces to show
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Output form
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    output: Form,
+}
+
+/// Arguments of `namespace delete`.
+#[derive(Debug, clap::Args)]
+pub struct DeleteArgs {
+    /// Namespaces to delete
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Check everything, change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Delete although the shard is not seen to be drained
+    #[arg(long, requires = "reason")]
+    force: bool,
+    /// Why; needed with --force
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Go on where a namespace does not exist
+    #[arg(long)]
+    ignore_not_found: bool,
+    /// Output form
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    output: DoneForm,
+}
+
+/// Arguments of `namespace pin`.
+#[derive(Debug, clap::Args)]
+pub struct PinArgs {
+    /// The namespace
+    name: String,
+    /// The shard to bind it to
+    shard: String,
+    /// Why; kept with the assignment
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Check and say what would happen, change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Reassign although the present shard is not seen to be drained; needs --reason
+    #[arg(long, requires = "reason")]
+    force: bool,
+    /// Output form
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    output: DoneForm,
+}
+
+/// Does it.
+pub async fn run(session: &mut Session<'_>, command: Command) -> Result<Exit> {
+    match command {
+        Command::List(args) => list(session, args).await,
+        Command::Get(args) => get(session, args).await,
+        Command::Describe { names } => describe::run(session, &names).await,
+        Command::Delete(args) => delete(session, args).await,
+        Command::Pin(args) => pin(session, args).await,
+        Command::Unpin { name, output } => unpin(session, name, output).await,
+    }
+}
+
+async fn list(session: &mut Session<'_>, args: ListArgs) -> Result<Exit> {
+    let selector = args.selector.unwrap_or_default();
+    let selector: Vec<_> = selector.0.into_iter().map(Into::into).collect();
+    let owner = args.owner.unwrap_or_default();
+    let registry = &session.registry;
+    let namespaces = pages::all(async |page_token| {
+        let request = ListNamespacesRequest {
+            page_size: PAGE,
+            page_token,
+            selector: selector.clone(),
+            owner: owner.clone(),
+        };
+        let answer = registry
+            .call("cannot list namespaces", async |mut client| {
+                client.list_namespaces(request.clone()).await
+            })
+            .await?;
+        Ok((answer.namespaces, answer.next_page_token))
+    })
+    .await?;
+    let by_place = args.shard.is_some() || args.unplaced;
+    let names: Vec<String> = namespaces.iter().map(|n| n.name.clone()).collect();
+    let assignments = match assignments(session, &names, args.shard.as_deref()).await {
+        Ok(assignments) => assignments,
+        // People get what is known; a script must not take "not known" for "not assigned".
+        Err(error) if args.output.is_table() && !by_place => {
+            session.screen.warn(&format!("{error}; showing what was declared"));
+            Assignments::default()
+        }
+        Err(error) => return Err(error),
+    };
+    let mut rows = Vec::with_capacity(namespaces.len());
+    for wire in namespaces {
+        let (namespace, kept) = document::namespace(wire)?;
+        let assignment = assignments.get(&namespace.metadata.name).cloned();
+        let is_wanted = match (&args.shard, args.unplaced) {
+            (Some(shard), _) => assignment.as_ref().is_some_and(|a| a.shard == *shard),
+            (None, true) => !assignment.as_ref().is_some_and(Assignment::is_assigned),
+            (None, false) => true,
+        };
+        if is_wanted {
+            rows.push(Row { namespace, kept, assignment });
+        }
+    }
+    if rows.is_empty() && args.output.is_table() {
+        let filtered = by_place || !selector.is_empty() || !owner.is_empty();
+        session.screen.note(if filtered {
+            "No namespaces match."
+        } else {
+            "No namespaces yet. Register some with `airfleet apply -f FILE`."
+        });
+        return Ok(Exit::Ok);
+    }
+    print(session, rows, args.output, true)
+}
+
+type Assignments = std::collections::HashMap<String, Assignment>;
+
+/// More names than this are faster to look up in the whole list.
+const SINGLY_MAX: usize = 16;
+
+/// The assignments of some namespaces; those that the router has not seen are missing.
+async fn assignments(
+    session: &Session<'_>,
+    names: &[String],
+    shard: Option<&str>,
+) -> Result<Assignments> {
+    let router = &session.router;
+    let mut found = Assignments::new();
+    if names.len() <= SINGLY_MAX {
+        for name in names {
+            if let Some(assignment) = assignment(session, name).await? {
+                found.insert(name.clone(), assignment);
+            }
+        }
+        return Ok(found);
+    }
+    let listed = pages::all(async |page_token| {
+        let request = ListAssignmentsRequest {
+            page_size: PAGE,
+            page_token,
+            shard: shard.unwrap_or_default().to_owned(),
+            ..Default::default()
+        };
+        let answer = router
+            .call("cannot list assignments", async |mut client| {
+                client.list_assignments(request.clone()).await
+            })
+            .await?;
+        Ok((answer.assignments, answer.next_page_token))
+    })
+    .await?;
+    found.extend(listed.into_iter().map(|wire| (wire.namespace.clone(), wire.into())));
+    Ok(found)
+}
+
+/// One namespace's assignment; `None` until the router has seen it.
+async fn assignment(session: &Session<'_>, name: &str) -> Result<Option<Assignment>> {
+    let request = GetAssignmentRequest { namespace: name.to_owned() };
+    let answer = session
+        .router
+        .call(&format!("cannot read the assignment of {name:?}"), async |mut client| {
+            client.get_assignment(request.clone()).await
+        })
+        .await;
+    match answer {
+        Ok(wire) => Ok(Some(wire.into())),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// One namespace as the registry has it.
+async fn declared(session: &Session<'_>, name: &str) -> Result<(Namespace, Kept)> {
+    let request = GetNamespaceRequest { name: name.to_owned() };
+    let answer = session
+        .registry
+        .call(&format!("cannot read namespace {name:?}"), async |mut client| {
+            client.get_namespace(request.clone()).await
+        })
+        .await;
+    match answer {
+        Ok(wire) => document::namespace(wire),
+        Err(error) if error.is_not_found() => Err(suggest(session, error, name).await),
+        Err(error) => Err(error),
+    }
+}
+
+/// Adds the name that was probably meant.
+async fn suggest(session: &Session<'_>, error: Error, name: &str) -> Error {
+    let request = ListNamespacesRequest { page_size: PAGE, ..Default::default() };
+    let answer = session
+        .registry
+        .call("cannot list namespaces", async |mut client| {
+            client.list_namespaces(request.clone()).await
+        })
+        .await;
+    let Ok(answer) = answer else { return error };
+    match crate::nearest::nearest(name, answer.namespaces.iter().map(|n| n.name.as_str())) {
+        Some(meant) => error.hint(format!("did you mean {meant:?}?")),
+        None => error.hint("`airfleet namespace list` shows all names"),
+    }
+}
+
+async fn get(session: &mut Session<'_>, args: GetArgs) -> Result<Exit> {
+    let mut rows = Vec::with_capacity(args.names.len());
+    for name in &args.names {
+        let (namespace, kept) = declared(session, name).await?;
+        rows.push(Row { namespace, kept, assignment: None });
+    }
+    match assignments(session, &args.names, None).await {
+        Ok(mut assignments) => {
+            for row in &mut rows {
+                row.assignment = assignments.remove(&row.namespace.metadata.name);
+            }
+        }
+        Err(error) if args.output.is_table() => {
+            session.screen.warn(&format!("{error}; showing what was declared"));
+        }
+        Err(error) => return Err(error),
+    }
+    let is_list = args.names.len() > 1;
+    print(session, rows, args.output, is_list)
+}
+
+fn print(session: &mut Session<'_>, rows: Vec<Row>, form: Form, is_list: bool) -> Result<Exit> {
+    let screen = &mut *session.screen;
+    match form {
+        Form::Table | Form::Wide => {
+            let table = show::table(&rows, form == Form::Wide, Timestamp::now());
+            screen.print(&table.render(screen.paint(), ""))?;
+        }
+        Form::Name => {
+            for row in &rows {
+                screen.line(&format!("namespace/{}", row.namespace.metadata.name))?;
+            }
+        }
+        Form::Json | Form::Yaml => {
+            let mut documents: Vec<Document<NamespaceStatus>> =
+                rows.into_iter().map(Into::into).collect();
+            let text = match (form, is_list, documents.pop()) {
+                (Form::Json, false, Some(document)) => document::json(&document)?,
+                (Form::Json, _, last) => {
+                    documents.extend(last);
+                    document::json(&List::new("NamespaceList", documents))?
+                }
+                (_, _, last) => {
+                    documents.extend(last);
+                    document::yaml_documents(&documents)?
+                }
+            };
+            screen.print(&text)?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+async fn delete(session: &mut Session<'_>, args: DeleteArgs) -> Result<Exit> {
+    for name in &args.names {
+        let request = DeleteNamespaceRequest {
+            name: name.clone(),
+            etag: String::new(),
+            request_id: crate::client::request_id(),
+            validate_only: args.dry_run,
+            force: args.force,
+            reason: args.reason.clone().unwrap_or_default(),
+        };
+        let answer = session
+            .registry
+            .call(&format!("cannot delete namespace {name:?}"), async |mut client| {
+                client.delete_namespace(request.clone()).await
+            })
+            .await;
+        match answer {
+            Ok(_) => {
+                let id = format!("namespace/{name}");
+                session.done(&id, "deleted", args.dry_run, args.output, &serde_json::json!({
+                    "kind": "Namespace", "name": name, "outcome": "deleted", "dryRun": args.dry_run,
+                }))?;
+            }
+            Err(error) if error.is_not_found() && args.ignore_not_found => {}
+            Err(error) if error.is_not_found() => return Err(suggest(session, error, name).await),
+            Err(error) if error.is_refused() => {
+                return Err(error.or_hint(
+                    "pause its DAGs and let its runs end, or delete it with --force and --reason",
+                ));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+async fn pin(session: &mut Session<'_>, args: PinArgs) -> Result<Exit> {
+    let before = assignment(session, &args.name).await?;
+    let request = PinNamespaceRequest {
+        namespace: args.name.clone(),
+        shard: args.shard.clone(),
+        reason: args.reason.unwrap_or_default(),
+        expected_generation: before.as_ref().map_or(0, |before| before.generation),
+        validate_only: args.dry_run,
+        force: args.force,
+    };
+    let what = format!("cannot pin namespace {:?} to shard {:?}", args.name, args.shard);
+    let after: Assignment = session
+        .router
+        .call_once(&what, async |mut client| client.pin_namespace(request.clone()).await)
+        .await
+        .map_err(|error| {
+            if error.is_refused() {
+                error.or_hint(
+                "drain it there first (pause its DAGs and let its runs end), or give --force and \
+                 --reason",
+            )
+            } else {
+                error
+            }
+        })?
+        .into();
+    let moved = before.filter(|before| !before.shard.is_empty() && before.shard != after.shard);
+    let done = match moved {
+        Some(before) => format!("pinned to {}, moved from {}", after.pinned_shard, before.shard),
+        None => format!("pinned to {}", after.pinned_shard),
+    };
+    let id = format!("namespace/{}", args.name);
+    session.done(&id, &done, args.dry_run, args.output, &after)?;
+    Ok(Exit::Ok)
+}
+
+async fn unpin(session: &mut Session<'_>, name: String, output: DoneForm) -> Result<Exit> {
+    let request = UnpinNamespaceRequest { namespace: name.clone() };
+    let what = format!("cannot unpin namespace {name:?}");
+    let after: Assignment = session
+        .router
+        .call(&what, async |mut client| client.unpin_namespace(request.clone()).await)
+        .await?
+        .into();
+    session.done(&format!("namespace/{name}"), "unpinned", false, output, &after)?;
+    Ok(Exit::Ok)
+}

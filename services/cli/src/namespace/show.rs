@@ -1,0 +1,128 @@
+//! Namespaces as rows of a table and as documents.
+
+use airfleet_domain::manifest::{Entry, Namespace};
+use jiff::Timestamp;
+
+use crate::{
+    document::{Assignment, Document, Kept, NamespaceStatus},
+    human,
+    screen::Tone,
+    table::{Cell, Table, or_none},
+};
+
+/// A namespace and where it is.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) namespace: Namespace,
+    pub(super) kept: Kept,
+    pub(super) assignment: Option<Assignment>,
+}
+
+impl From<Row> for Document<NamespaceStatus> {
+    fn from(row: Row) -> Self {
+        Document {
+            entry: Entry::Namespace(row.namespace),
+            status: NamespaceStatus { kept: row.kept, assignment: row.assignment },
+        }
+    }
+}
+
+/// The state of an assignment, in the colour that it deserves.
+pub(crate) fn state(assignment: Option<&Assignment>) -> Cell {
+    match assignment {
+        Some(assignment) if assignment.is_assigned() => Cell::toned(Tone::Good, assignment.state),
+        Some(assignment) => Cell::toned(Tone::Warn, assignment.state),
+        None => Cell::toned(Tone::Warn, "Pending"),
+    }
+}
+
+pub(super) fn table(rows: &[Row], wide: bool, now: Timestamp) -> Table {
+    let mut header = vec!["NAME", "SHARD", "STATE", "OWNERS", "DAGS ", "AGE"];
+    if wide {
+        header.extend(["SLOTS ", "STARTS/H ", "GEN ", "PINNED", "PREFIXES", "LABELS", "REASON"]);
+    }
+    let mut table = Table::new(header);
+    for Row { namespace, kept, assignment } in rows {
+        let (metadata, spec) = (&namespace.metadata, &namespace.spec);
+        let assignment = assignment.as_ref();
+        let of = |text: fn(&Assignment) -> &str| assignment.map_or("", text);
+        let mut cells: Vec<Cell> = vec![
+            metadata.name.as_str().into(),
+            or_none(of(|a| &a.shard)),
+            state(assignment),
+            human::list(&spec.owners, 3).into(),
+            spec.demand.dags.to_string().into(),
+            kept.create_time.map(|time| human::age(time, now)).unwrap_or_default().into(),
+        ];
+        if wide {
+            cells.extend([
+                spec.demand.running_slots.to_string().into(),
+                spec.demand.task_starts_per_hour.to_string().into(),
+                assignment.map_or_else(String::new, |a| a.generation.to_string()).into(),
+                or_none(of(|a| &a.pinned_shard)),
+                human::list(&spec.prefixes, 3).into(),
+                or_none(&labels(&metadata.labels)),
+                of(|a| &a.reason).into(),
+            ]);
+        }
+        table.row(cells);
+    }
+    table
+}
+
+/// Labels as they are typed in a selector.
+pub(crate) fn labels(labels: &airfleet_domain::labels::Labels) -> String {
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::screen::Paint;
+
+    fn rows() -> Vec<Row> {
+        let text = "apiVersion: airfleet.dev/v1\nkind: Namespace\nmetadata: {name: payments, labels: {tier: gold}}\n\
+                    spec: {owners: [team-a, team-b], prefixes: [pay., pay__], demand: {dags: 12, runningSlots: 3}}\n";
+        let Entry::Namespace(namespace) =
+            airfleet_domain::manifest::parse(text).unwrap().remove(0).entry
+        else {
+            panic!("it is a namespace")
+        };
+        let kept = Kept {
+            uid: "u".into(),
+            etag: "e".into(),
+            revision: 3,
+            create_time: Some(Timestamp::from_second(1_000_000).unwrap()),
+            update_time: None,
+        };
+        let assignment = Assignment {
+            namespace: "payments".into(),
+            state: crate::document::ASSIGNED,
+            shard: "shard-a".into(),
+            generation: 2,
+            reason: "most room".into(),
+            ..Assignment::default()
+        };
+        vec![
+            Row { namespace: namespace.clone(), kept: kept.clone(), assignment: Some(assignment) },
+            Row { namespace, kept, assignment: None },
+        ]
+    }
+
+    #[test]
+    fn rows_tell_where_and_whose() {
+        let now = Timestamp::from_second(1_000_000 + 86_400).unwrap();
+        assert_eq!(
+            table(&rows(), false, now).render(Paint::PLAIN, ""),
+            "NAME       SHARD     STATE      OWNERS          DAGS   AGE\n\
+             payments   shard-a   Assigned   team-a,team-b     12   1d\n\
+             payments   <none>    Pending    team-a,team-b     12   1d\n"
+        );
+    }
+
+    #[test]
+    fn wide_rows_tell_the_rest() {
+        let text = table(&rows(), true, Timestamp::UNIX_EPOCH).render(Paint::PLAIN, "");
+        assert!(text.contains("pay.,pay__   tier=gold   most room"), "{text}");
+    }
+}
