@@ -119,7 +119,10 @@ impl Postgres {
             Some(sandbox) => sandbox.clone(),
             None => Sandbox::create("postgres").await?,
         };
-        let password = installation.password(&cache)?;
+        // Beside the data, which may outlive the cache.
+        let cached = installation.password(&cache)?;
+        let password =
+            programs::read_or_make_secret(&sandbox.folder().join("postgres.password"), || cached)?;
         let data = sandbox.folder().join("postgres");
         if !data.join("PG_VERSION").exists() {
             let template = match &options.template {

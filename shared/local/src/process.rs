@@ -113,6 +113,7 @@ pub struct Process {
     log: PathBuf,
     /// Where this process's part of the log begins.
     log_start: u64,
+    started_at: jiff::Timestamp,
 }
 
 #[derive(Debug)]
@@ -139,6 +140,7 @@ impl Process {
         let record = sandbox.join("pids").join(&spec.name);
         let path = std::env::var_os("PATH")
             .unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"));
+        let started_at = jiff::Timestamp::now();
         let child = Command::new("sh")
             .args(["-c", LAUNCHER])
             .arg(&record)
@@ -167,6 +169,7 @@ impl Process {
             record,
             log,
             log_start,
+            started_at,
         })
     }
 
@@ -183,6 +186,16 @@ impl Process {
     /// What this process wrote to its log so far (lossy, at most the last 64 KiB).
     pub fn output(&self) -> String {
         read_end(&self.log, self.log_start).unwrap_or_default()
+    }
+
+    /// The first 64 KiB that this process wrote to its log (lossy).
+    pub(crate) fn beginning(&self) -> String {
+        read_part(&self.log, self.log_start).unwrap_or_default()
+    }
+
+    /// When it was started.
+    pub(crate) fn started_at(&self) -> jiff::Timestamp {
+        self.started_at
     }
 
     /// How it ended; `None` while it runs.
@@ -289,9 +302,14 @@ pub(crate) fn any_with_environment(entry: &str) -> bool {
 
 /// The text of `path` from `start`, at most its last [`TAIL_BYTES`].
 fn read_end(path: &Path, start: u64) -> std::io::Result<String> {
+    let length = fs::metadata(path)?.len();
+    read_part(path, start.max(length.saturating_sub(TAIL_BYTES)))
+}
+
+/// The text of `path` from `start`, at most [`TAIL_BYTES`].
+fn read_part(path: &Path, start: u64) -> std::io::Result<String> {
     let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(start.max(length.saturating_sub(TAIL_BYTES))))?;
+    file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
     file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())

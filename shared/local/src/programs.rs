@@ -84,9 +84,20 @@ pub(crate) fn write_secret(path: &Path, text: &str) -> Result<()> {
 }
 
 /// The text of `path`; written with what `make` answers if there is none yet.
+/// Callers at the same time get the same text.
 pub(crate) fn read_or_make_secret(path: &Path, make: impl FnOnce() -> String) -> Result<String> {
     if !path.exists() {
-        write_secret(path, &make())?;
+        let draft = path.with_added_extension(random_word());
+        write_secret(&draft, &make())?;
+        // Unlike a rename, a link does not replace what another just made.
+        let linked = fs::hard_link(&draft, path);
+        fs::remove_file(&draft).map_err(Error::file("remove", &draft))?;
+        match linked {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::file("write", path)(error));
+            }
+            _ => {}
+        }
     }
     fs::read_to_string(path).map_err(Error::file("read", path))
 }
@@ -94,4 +105,36 @@ pub(crate) fn read_or_make_secret(path: &Path, make: impl FnOnce() -> String) ->
 /// A random word of 128 bits.
 pub(crate) fn random_word() -> String {
     format!("{:032x}", rand::random::<u128>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_secret_is_made_once_and_is_its_owners() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let sandbox = crate::Sandbox::create("secret").await.unwrap();
+        let path = sandbox.folder().join("secret");
+        let secrets: Vec<String> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| read_or_make_secret(&path, random_word).unwrap()))
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(secrets.iter().all(|secret| *secret == secrets[0]), "{secrets:?}");
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn a_lock_is_had_by_one_at_a_time() {
+        let sandbox = crate::Sandbox::create("lock").await.unwrap();
+        let limit = Duration::from_millis(100);
+        let held = lock_cache(sandbox.folder(), "thing", limit).await.unwrap();
+        let error = lock_cache(sandbox.folder(), "thing", limit).await.unwrap_err();
+        assert!(error.to_string().contains("was not free within 100ms"), "{error}");
+        drop(held);
+        lock_cache(sandbox.folder(), "thing", limit).await.unwrap();
+    }
 }

@@ -92,15 +92,16 @@ impl Service {
         }
     }
 
-    /// What the running process wrote to its log; `Err` if it has ended.
-    pub(crate) async fn output(&self) -> Result<String> {
+    /// Asks the running process something; `Err` if it has ended, `None` if it
+    /// was stopped.
+    pub(crate) async fn ask<T>(&self, question: impl FnOnce(&Process) -> T) -> Result<Option<T>> {
         let slot = self.process.lock().await;
         let Some(process) = slot.as_ref() else {
-            return Ok(String::new());
+            return Ok(None);
         };
         match process.status() {
             Some(status) => Err(process.ended(status)),
-            None => Ok(process.output()),
+            None => Ok(Some(question(process))),
         }
     }
 }
@@ -124,7 +125,7 @@ pub(crate) async fn greet(port: u16, greeting: &[u8], expected: usize) -> Option
 pub(crate) fn http_client() -> Result<reqwest::Client> {
     reqwest::Client::builder()
         .no_proxy()
-        .timeout(Duration::from_secs(10))
+        .timeout(Duration::from_secs(30))
         .build()
         .map_err(|source| Error::Invalid(format!("cannot make an HTTP client: {source}")))
 }

@@ -1,7 +1,9 @@
 //! Booting a shard: options, order, progress.
 
 use std::fmt;
+use std::fs;
 use std::future::Future;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +18,7 @@ use crate::redis::Redis;
 use crate::sandbox::{Keep, Sandbox, make_folder};
 use crate::service::{Service, http_client};
 
-const READY_LIMIT: Duration = Duration::from_mins(3);
+const READY_LIMIT: Duration = Duration::from_mins(5);
 /// What takes longer is told.
 const SLOW: Duration = Duration::from_secs(1);
 const STOP_GRACE: Duration = Duration::from_secs(20);
@@ -132,7 +134,7 @@ impl AirflowShardBuilder {
         self
     }
 
-    /// How long the components may take to be ready; three minutes unless told.
+    /// How long the components may take to be ready; five minutes unless told.
     pub fn ready_limit(mut self, limit: Duration) -> Self {
         self.ready_limit = limit;
         self
@@ -253,15 +255,17 @@ impl AirflowShardBuilder {
     /// The folder of DAG files; it is reachable as `dags` in the shard's folder.
     fn prepare_dags(&self, shard: &Path) -> Result<PathBuf> {
         let inside = shard.join("dags");
+        if inside.is_symlink() {
+            // Left by an earlier boot with, perhaps, another folder.
+            fs::remove_file(&inside).map_err(Error::file("remove", &inside))?;
+        }
         let Some(given) = &self.dags else {
             make_folder(&inside)?;
             return Ok(inside);
         };
         let given = std::path::absolute(given).map_err(Error::file("resolve", given))?;
         make_folder(&given)?;
-        if !inside.exists() {
-            std::os::unix::fs::symlink(&given, &inside).map_err(Error::file("create", &inside))?;
-        }
+        symlink(&given, &inside).map_err(Error::file("create", &inside))?;
         Ok(given)
     }
 }
@@ -277,7 +281,7 @@ async fn start_stores(
         Stack::Sqlite => {
             let file = sandbox.folder().join("airflow/airflow.db");
             if !file.exists() {
-                std::fs::copy(template, &file).map_err(Error::file("write", &file))?;
+                fs::copy(template, &file).map_err(Error::file("write", &file))?;
             }
             steps.reached("sqlite present");
             Ok(Stores::Sqlite { file })

@@ -142,6 +142,13 @@ pub struct Health {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 struct Reported {
     status: Option<String>,
+    #[serde(
+        default,
+        alias = "latest_scheduler_heartbeat",
+        alias = "latest_dag_processor_heartbeat",
+        alias = "latest_triggerer_heartbeat"
+    )]
+    heartbeat: Option<jiff::Timestamp>,
 }
 
 impl Health {
@@ -150,16 +157,31 @@ impl Health {
         self.metadatabase.is_healthy()
     }
 
-    /// Whether `component` sent a recent heartbeat. The API server answered, so
-    /// it counts as healthy; workers send no heartbeat to the database, so
-    /// nothing is known of them.
+    /// Whether `component` sent a recent heartbeat; it may have ended since, for
+    /// Airflow takes heartbeats up to 30 seconds old for recent. The API server
+    /// answered, so it counts as healthy. Workers send no heartbeat to the
+    /// database, so nothing is known of them.
     pub fn component(&self, component: Component) -> Option<bool> {
         match component {
             Component::ApiServer => Some(true),
-            Component::Scheduler => Some(self.scheduler.is_healthy()),
-            Component::DagProcessor => Some(self.dag_processor.is_healthy()),
-            Component::Triggerer => Some(self.triggerer.is_healthy()),
-            Component::Worker => None,
+            _ => self.reported(component).map(Reported::is_healthy),
+        }
+    }
+
+    /// Whether `component` was healthy at or after `instant`.
+    fn healthy_since(&self, component: Component, instant: jiff::Timestamp) -> bool {
+        self.component(component) == Some(true)
+            && self
+                .reported(component)
+                .is_none_or(|reported| reported.heartbeat.is_some_and(|beat| beat >= instant))
+    }
+
+    fn reported(&self, component: Component) -> Option<&Reported> {
+        match component {
+            Component::Scheduler => Some(&self.scheduler),
+            Component::DagProcessor => Some(&self.dag_processor),
+            Component::Triggerer => Some(&self.triggerer),
+            Component::ApiServer | Component::Worker => None,
         }
     }
 }
@@ -324,8 +346,8 @@ impl AirflowShard {
         Ok(self.json::<Token>(request).await?.access_token)
     }
 
-    /// Waits until every component is ready, at most for `limit`; a component
-    /// that ends meanwhile is an error.
+    /// Waits until every component is ready since it was last started, at most
+    /// for `limit`; a component that ends meanwhile is an error.
     pub async fn wait_ready(&self, limit: Duration) -> Result<()> {
         self.wait_each_ready(limit, |_| ()).await
     }
@@ -361,14 +383,16 @@ impl AirflowShard {
             let mut still_waiting = Vec::new();
             for component in waiting {
                 // Asked always, for it also notices that a process ended.
-                let output = self.service(component)?.output().await?;
-                let ready = match component {
-                    // Celery's own words, once it consumes from its queues.
-                    Component::Worker => output.contains(" ready."),
-                    _ => health
-                        .as_ref()
-                        .is_some_and(|health| health.component(component) == Some(true)),
-                };
+                let ready = self
+                    .service(component)?
+                    .ask(|process| match (component, &health) {
+                        // Celery's own words, once it consumes from its queues.
+                        (Component::Worker, _) => process.beginning().contains(" ready."),
+                        (_, Some(health)) => health.healthy_since(component, process.started_at()),
+                        (_, None) => false,
+                    })
+                    .await?
+                    .unwrap_or(false);
                 if ready {
                     reached(component);
                 } else {

@@ -118,6 +118,10 @@ impl Shard<'_> {
         v.set("DAG_PROCESSOR", "BUNDLE_REFRESH_CHECK_INTERVAL", 2);
         v.set("DAG_PROCESSOR", "MIN_FILE_PROCESS_INTERVAL", 10);
         v.set("DAG_PROCESSOR", "DAG_BUNDLE_STORAGE_PATH", self.home.join("bundles").display());
+        // The defaults take a machine that is merely busy for a broken one.
+        v.set("CORE", "DAGBAG_IMPORT_TIMEOUT", 120);
+        v.set("DAG_PROCESSOR", "DAG_FILE_PROCESSOR_TIMEOUT", 180);
+        v.set("WORKERS", "EXECUTION_API_TIMEOUT", 30);
         v.set("LOGGING", "BASE_LOG_FOLDER", logs.display());
         v.set(
             "LOGGING",
@@ -131,6 +135,7 @@ impl Shard<'_> {
             v.set("CELERY", "WORKER_CONCURRENCY", self.worker_concurrency);
             v.set("CELERY", "WORKER_PREFETCH_MULTIPLIER", 1);
             v.set("CELERY", "SYNC_PARALLELISM", 1);
+            v.set("CELERY", "OPERATION_TIMEOUT", 30);
         }
         v.0
     }
@@ -173,5 +178,27 @@ impl Variables {
     #[allow(clippy::needless_pass_by_value, reason = "a display adapter is a temporary")]
     fn set(&mut self, section: &str, option: &str, value: impl ToString) {
         self.0.push((format!("AIRFLOW__{section}__{option}"), value.to_string()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_urls_are_respelled_for_sqlalchemy() {
+        assert_eq!(
+            sqlalchemy_url("postgres://u:p@127.0.0.1:5432/airflow"),
+            "postgresql+psycopg2://u:p@127.0.0.1:5432/airflow"
+        );
+        assert_eq!(sqlalchemy_url("sqlite:///srv/airflow.db"), "sqlite:////srv/airflow.db");
+    }
+
+    #[test]
+    fn a_worker_consumes_the_queues_it_is_given() {
+        let queues = ["default".to_owned(), "heavy".to_owned()];
+        let arguments = arguments(Component::Worker, "east", &queues, 4).join(" ");
+        assert!(arguments.contains("--queues default,heavy"), "{arguments}");
+        assert!(arguments.contains("--concurrency 4 --celery-hostname worker-1@east"));
     }
 }
