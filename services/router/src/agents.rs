@@ -1,0 +1,24 @@
+//! The agents: who is connected, what they report, and what they are to be told.
+//!
+//! Responsible for one session per shard ([`Hub`]), for merging reports ([`report`]), for the
+//! verdict on a shard as the router sees it ([`Hub::health`]), and for what an agent's reports prove
+//! about a namespace ([`Evidence`]).
+//!
+//! Invariants: of two sessions of one shard the newer incarnation's stays; changes are added only to
+//! the report that they follow; silence is never read as health, nor as a namespace being drained;
+//! what is kept of a shard is bounded by `max_namespaces`, and shards by `max_agents`.
+//!
+//! It must not know the store, nor who decides what the roles are.
+
+mod evidence;
+mod hub;
+pub(crate) mod report;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::{
+    evidence::Evidence,
+    hub::{Hello, Hub, Limits, Refusal, Seen, Session},
+    report::{NamespaceUsage, Report},
+};

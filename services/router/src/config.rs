@@ -1,0 +1,186 @@
+//! Settings of the router.
+
+use std::{path::PathBuf, time::Duration};
+
+use airfleet_runtime::config::{
+    ClientConfig, DurationText, ServerConfig, StoreConfig, TelemetryConfig,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Port that a router listens on unless told.
+pub const DEFAULT_PORT: u16 = 7402;
+
+/// Settings of a router.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Name of this replica, unique among the routers of a fleet. Default: its address.
+    pub replica: Option<String>,
+    /// Where and how it serves.
+    pub server: ServerConfig,
+    /// What it tells about itself.
+    pub telemetry: TelemetryConfig,
+    /// Where assignments are kept. Several replicas need one PostgreSQL database.
+    pub store: StoreConfig,
+    /// The registry, whose manifest says which namespaces and shards there are.
+    pub registry: ClientConfig,
+    /// The file from which it starts while the store is away.
+    pub snapshot: SnapshotConfig,
+    /// How it follows the store and others follow it.
+    pub table: TableConfig,
+    /// How a leader is elected.
+    pub lease: LeaseConfig,
+    /// Where namespaces are placed.
+    pub placement: PlacementConfig,
+    /// The agents of the shards.
+    pub agents: AgentsConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            replica: None,
+            server: ServerConfig::on_port(DEFAULT_PORT),
+            telemetry: TelemetryConfig::default(),
+            store: StoreConfig::sqlite("airfleet-router.db"),
+            registry: ClientConfig::default(),
+            snapshot: SnapshotConfig::default(),
+            table: TableConfig::default(),
+            lease: LeaseConfig::default(),
+            placement: PlacementConfig::default(),
+            agents: AgentsConfig::default(),
+        }
+    }
+}
+
+/// The file from which a router starts while the store is away.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SnapshotConfig {
+    /// The file. None is written or read where it is not set.
+    pub file: Option<PathBuf>,
+    /// How often it is written, if the table changed.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText")]
+    pub interval: Duration,
+}
+
+impl Default for SnapshotConfig {
+    fn default() -> Self {
+        Self { file: None, interval: Duration::from_mins(1) }
+    }
+}
+
+/// How a router follows the store and others follow it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TableConfig {
+    /// How often the store is asked for changes.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText")]
+    pub poll_interval: Duration,
+    /// Changes that are kept for watchers who fall behind or reconnect. Count.
+    pub history: usize,
+    /// Watchers at once. Count.
+    pub max_watchers: usize,
+    /// How often a quiet watch says that it is alive.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText")]
+    pub progress_interval: Duration,
+}
+
+impl Default for TableConfig {
+    fn default() -> Self {
+        Self {
+            poll_interval: Duration::from_millis(300),
+            history: 100_000,
+            max_watchers: 5_000,
+            progress_interval: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How a leader is elected.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LeaseConfig {
+    /// How long a leader may be silent before another takes over.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText")]
+    pub ttl: Duration,
+    /// How much earlier the leader itself stops; covers clocks that run unevenly.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText")]
+    pub margin: Duration,
+    /// How often each replica looks at the lease.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText")]
+    pub interval: Duration,
+}
+
+impl Default for LeaseConfig {
+    fn default() -> Self {
+        let timing = airfleet_sql::lease::Timing::default();
+        Self { ttl: timing.ttl, margin: timing.margin, interval: timing.interval }
+    }
+}
+
+/// Where namespaces are placed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlacementConfig {
+    /// Whether a shard takes nothing until an agent of it has reported that it is healthy. Without
+    /// it, shards of which no agent was ever heard count as healthy; for trying things out.
+    pub require_report: bool,
+    /// Most namespaces on one shard. Their roles must fit into one message to the agent.
+    pub max_namespaces_per_shard: usize,
+}
+
+impl Default for PlacementConfig {
+    fn default() -> Self {
+        Self { require_report: true, max_namespaces_per_shard: 20_000 }
+    }
+}
+
+/// The agents of the shards.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AgentsConfig {
+    /// How often agents are asked to report.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText")]
+    pub report_interval: Duration,
+    /// How often agents are asked for a full report.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText")]
+    pub full_report_interval: Duration,
+    /// Age from which on a shard's last report says nothing any more.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText")]
+    pub stale_after: Duration,
+    /// Shards of which reports are kept. Count.
+    pub max_agents: usize,
+    /// Namespaces kept of one shard's reports. Count.
+    pub max_namespaces: usize,
+}
+
+impl Default for AgentsConfig {
+    fn default() -> Self {
+        Self {
+            report_interval: Duration::from_secs(5),
+            full_report_interval: Duration::from_mins(1),
+            stale_after: Duration::from_secs(30),
+            max_agents: 10_000,
+            max_namespaces: 25_000,
+        }
+    }
+}
+
+impl AgentsConfig {
+    /// How long after it was told of a namespace an agent's reports count for it: the report under
+    /// way at that time may not know of it, the one after does.
+    pub(crate) fn settle_after(&self) -> Duration {
+        self.report_interval * 2
+    }
+}

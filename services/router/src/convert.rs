@@ -1,0 +1,228 @@
+//! Between the wire and the router's own values. Proto types go no further in than this.
+
+use airfleet_domain::{
+    ids::NamespaceName,
+    routing::{Entry, State},
+};
+use airfleet_proto::{agent::v1 as agent, common::v1 as common, router::v1 as wire};
+use airfleet_runtime::status::FieldViolation;
+use prost_types::Timestamp;
+use uuid::Uuid;
+
+use crate::{
+    agents::{Hello, NamespaceUsage, Report},
+    service::{RouterStatus, ShardStatus},
+    store::Cordon,
+    table::View,
+};
+
+/// A moment as the wire has it.
+pub(crate) fn timestamp(micros: i64) -> Timestamp {
+    Timestamp {
+        seconds: micros.div_euclid(1_000_000),
+        nanos: micros.rem_euclid(1_000_000) as i32 * 1000,
+    }
+}
+
+/// A moment of the wire in microseconds; 0 where it is unset.
+pub(crate) fn micros(timestamp: Option<Timestamp>) -> i64 {
+    let Some(Timestamp { seconds, nanos }) = timestamp else { return 0 };
+    seconds.saturating_mul(1_000_000).saturating_add(i64::from(nanos) / 1000)
+}
+
+/// A name, or the violation that says why it is none.
+pub(crate) fn name<T: std::str::FromStr<Err: std::fmt::Display>>(
+    field: &str,
+    text: &str,
+    violations: &mut Vec<FieldViolation>,
+) -> Option<T> {
+    match text.parse() {
+        Ok(name) => Some(name),
+        Err(error) => {
+            violations.push(FieldViolation::new(field, "MALFORMED", format!("{error}")));
+            None
+        }
+    }
+}
+
+pub(crate) fn state(state: State) -> wire::AssignmentState {
+    match state {
+        State::Assigned => wire::AssignmentState::Assigned,
+        State::Unplaced => wire::AssignmentState::Unplaced,
+        State::Released => wire::AssignmentState::Released,
+    }
+}
+
+/// The state to filter by; `None` for all.
+pub(crate) fn state_filter(number: i32, violations: &mut Vec<FieldViolation>) -> Option<State> {
+    match wire::AssignmentState::try_from(number) {
+        Ok(wire::AssignmentState::Unspecified) => None,
+        Ok(wire::AssignmentState::Assigned) => Some(State::Assigned),
+        Ok(wire::AssignmentState::Unplaced) => Some(State::Unplaced),
+        Ok(wire::AssignmentState::Released) => Some(State::Released),
+        Err(_) => {
+            let message = "must be ASSIGNED, UNPLACED, RELEASED or unspecified for all";
+            violations.push(FieldViolation::new("state", "UNKNOWN_VALUE", message));
+            None
+        }
+    }
+}
+
+pub(crate) fn assignment(entry: &Entry) -> wire::Assignment {
+    wire::Assignment {
+        namespace: entry.namespace().to_owned(),
+        namespace_uid: entry.namespace_uid().to_owned(),
+        shard: entry.shard().unwrap_or_default().to_owned(),
+        generation: entry.generation().0,
+        state: state(entry.state()).into(),
+        pinned_shard: entry.pinned_shard().unwrap_or_default().to_owned(),
+        reason: entry.reason().to_owned(),
+        prefixes: entry.prefixes().map(str::to_owned).collect(),
+        revision: entry.revision().0,
+        update_time: Some(timestamp(entry.update_time_us())),
+    }
+}
+
+/// Where a shard is reached.
+pub(crate) fn endpoints(view: &View, shard: &str) -> wire::Endpoints {
+    let url = view.shards.get(shard).map(|url| url.as_ref().to_owned());
+    wire::Endpoints { url: url.unwrap_or_default() }
+}
+
+#[inline]
+pub(crate) fn resolved(view: &View, entry: &Entry, age_ms: i64) -> wire::ResolveResponse {
+    let shard = entry.shard();
+    wire::ResolveResponse {
+        namespace: entry.namespace().to_owned(),
+        shard: shard.unwrap_or_default().to_owned(),
+        endpoints: shard.map(|shard| endpoints(view, shard)),
+        generation: entry.generation().0,
+        state: state(entry.state()).into(),
+        revision: view.table.revision().0,
+        age_ms,
+    }
+}
+
+fn cordon(cordon: Cordon) -> wire::Cordon {
+    wire::Cordon {
+        actor: cordon.actor,
+        reason: cordon.reason,
+        time: Some(timestamp(cordon.time_us)),
+    }
+}
+
+pub(crate) fn shard_status(status: ShardStatus) -> wire::ShardStatus {
+    let ShardStatus { seen, .. } = status;
+    let hello = seen.hello;
+    let mut health = common::Health::from(seen.health);
+    health.observe_time = seen.observed_at_us.map(timestamp);
+    let text = |field: fn(&Hello) -> &String| hello.as_ref().map(field).cloned();
+    wire::ShardStatus {
+        shard: status.name,
+        connected: seen.connected,
+        incarnation: hello.as_ref().map(|hello| hello.incarnation.to_string()).unwrap_or_default(),
+        agent_version: text(|hello| &hello.agent_version).unwrap_or_default(),
+        airflow_version: text(|hello| &hello.airflow_version).unwrap_or_default(),
+        schema_revision: text(|hello| &hello.schema_revision).unwrap_or_default(),
+        report_time: seen.reported_at_us.map(timestamp),
+        health: Some(health),
+        capacity: Some(status.capacity.into()),
+        usage: Some(seen.usage.into()),
+        reserved: Some(status.reserved.into()),
+        room: Some(status.capacity.minus(status.reserved).into()),
+        cordon: status.cordon.map(cordon),
+        namespaces: status.namespaces as i64,
+        namespace_usage: status.usage.into_iter().map(namespace_usage).collect(),
+        unowned_dags: seen.unowned_dags,
+        not_placeable: status.not_placeable,
+    }
+}
+
+fn namespace_usage((name, usage): (NamespaceName, NamespaceUsage)) -> wire::NamespaceUsage {
+    wire::NamespaceUsage {
+        namespace: name.to_string(),
+        usage: Some(usage.usage.into()),
+        unpaused_dags: usage.unpaused_dags,
+        active_runs: usage.active_runs,
+        active_task_instances: usage.active_task_instances,
+    }
+}
+
+pub(crate) fn router_status(status: RouterStatus) -> wire::RouterStatus {
+    wire::RouterStatus {
+        replica: status.replica,
+        leader: status.leader,
+        leader_address: status.leader_address,
+        term: status.term.0,
+        revision: status.revision.0,
+        age_ms: status.age_ms,
+        namespaces: status.namespaces as i64,
+        agents: status.agents as i64,
+        source: status.source.to_owned(),
+        manifest_revision: status.manifest_revision.0,
+    }
+}
+
+/// What an agent says of itself, or everything that is wrong with it.
+pub(crate) fn hello(hello: agent::Hello) -> Result<Hello, Vec<FieldViolation>> {
+    let mut violations = Vec::new();
+    let shard = name("hello.shard", &hello.shard, &mut violations);
+    let incarnation = Uuid::try_parse(&hello.incarnation);
+    if incarnation.is_err() {
+        let message = "must be a UUID, of version 7 so that a later one is greater";
+        violations.push(FieldViolation::new("hello.incarnation", "MALFORMED", message));
+    }
+    match (shard, incarnation) {
+        (Some(shard), Ok(incarnation)) => Ok(Hello {
+            shard,
+            incarnation,
+            agent_version: short(hello.agent_version),
+            airflow_version: short(hello.airflow_version),
+            schema_revision: short(hello.schema_revision),
+        }),
+        _ => Err(violations),
+    }
+}
+
+/// A report. Namespaces that have no valid name are left out: no router named them.
+pub(crate) fn report(report: agent::Report) -> Report {
+    let namespaces = report.namespaces.into_iter().filter_map(|one| {
+        let usage = NamespaceUsage {
+            usage: one.usage.map(Into::into).unwrap_or_default(),
+            unpaused_dags: one.unpaused_dags,
+            active_runs: one.active_runs,
+            active_task_instances: one.active_task_instances,
+        };
+        Some((one.namespace.parse().ok()?, usage))
+    });
+    let changed = |text: String| Some(short(text)).filter(|text| !text.is_empty());
+    Report {
+        sequence: report.sequence,
+        full: report.full,
+        observed_at_us: micros(report.observe_time),
+        health: report.health.map(Into::into),
+        usage: report.usage.map(Into::into),
+        capacity: report.capacity.map(Into::into),
+        namespaces: namespaces.collect(),
+        removed: report.removed_namespaces.iter().filter_map(|name| name.parse().ok()).collect(),
+        unowned_dags: report.unowned_dags,
+        airflow_version: changed(report.airflow_version),
+        schema_revision: changed(report.schema_revision),
+    }
+}
+
+/// Versions are short; what is not is cut, since it is kept.
+fn short(text: String) -> String {
+    const MOST: usize = 100;
+    if text.len() <= MOST { text } else { text.chars().take(MOST).collect() }
+}
+
+/// What a shard is to do for a namespace that it owns.
+pub(crate) fn active_role(entry: &Entry) -> agent::DesiredRole {
+    agent::DesiredRole {
+        namespace: entry.namespace().to_owned(),
+        prefixes: entry.prefixes().map(str::to_owned).collect(),
+        role: common::Role::Active.into(),
+        generation: entry.generation().0,
+    }
+}

@@ -1,0 +1,9 @@
+//! The wire: each RPC checks who calls and what is asked, and hands on.
+
+mod agents;
+mod page;
+mod resolve;
+mod router;
+mod watch;
+
+pub(crate) use self::{agents::AgentApi, router::RouterApi, watch::Watches};

@@ -1,0 +1,201 @@
+//! Why the router cannot do what was asked, and how that is told.
+
+use std::time::Duration;
+
+use airfleet_domain::{
+    ids::{Generation, Revision},
+    placement::Refusal,
+};
+use airfleet_runtime::status::{Failure, FieldViolation, Kind, Precondition};
+
+use crate::{agents::NamespaceUsage, leader::election::NotLeading, store};
+
+/// When a write that the store could not take is worth trying again.
+const RETRY_STORE_AFTER: Duration = Duration::from_secs(1);
+
+/// Why the router cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// This replica does not lead.
+    #[error(transparent)]
+    NotLeading(#[from] NotLeading),
+    /// There is no table yet.
+    #[error("this replica has not read the routing table yet; ask another one or try again")]
+    NotReady,
+    /// Fields of the request are wrong.
+    #[error("the request is wrong")]
+    Invalid(Vec<FieldViolation>),
+    /// No such namespace.
+    #[error("the router knows no namespace {0:?}; register it first, and mind the spelling")]
+    NoNamespace(String),
+    /// No such shard.
+    #[error("the router knows no shard {0:?}; register it first, and mind the spelling")]
+    NoShard(String),
+    /// Nothing owns the dag_id.
+    #[error(
+        "no namespace owns the dag_id {0:?}; register a namespace with a prefix that it starts with"
+    )]
+    NoOwner(String),
+    /// The caller saw another generation.
+    #[error("the assignment of {namespace} is at generation {current}, not {expected}; look again")]
+    Generation {
+        /// The namespace.
+        namespace: String,
+        /// What the caller saw.
+        expected: i64,
+        /// What is.
+        current: Generation,
+    },
+    /// The caller means another namespace of that name.
+    #[error("namespace {namespace} has uid {current}, not {asked}; it was registered anew")]
+    Uid {
+        /// The namespace.
+        namespace: String,
+        /// What the caller said.
+        asked: String,
+        /// What is.
+        current: String,
+    },
+    /// Something of the namespace still runs where it is.
+    #[error("{namespace} is not drained on {shard}")]
+    Busy {
+        /// The namespace.
+        namespace: String,
+        /// The shard that owns it.
+        shard: String,
+        /// What runs.
+        usage: NamespaceUsage,
+    },
+    /// Nobody has seen that the namespace is drained.
+    #[error("{namespace} has not been seen to be drained: {why}")]
+    NotSeen {
+        /// The namespace.
+        namespace: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// The shard will not do.
+    #[error("{shard} will not do for {namespace}")]
+    Unfit {
+        /// The namespace.
+        namespace: String,
+        /// The shard.
+        shard: String,
+        /// Everything that speaks against it.
+        refusals: Vec<Refusal>,
+    },
+    /// The shard owns namespaces.
+    #[error("{shard} owns {count} namespaces")]
+    Occupied {
+        /// The shard.
+        shard: String,
+        /// How many.
+        count: usize,
+        /// Some of them.
+        some: Vec<String>,
+    },
+    /// The manifest is ahead of what the router has taken in.
+    #[error("the router has taken in the manifest up to revision {known}, not {asked} yet")]
+    Lagging {
+        /// What the caller acted on.
+        asked: Revision,
+        /// What is known.
+        known: Revision,
+    },
+    /// The store could not take it.
+    #[error("the router's store cannot take writes at the moment")]
+    Store(#[from] store::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::NotLeading(NotLeading::Other(address)) => Failure::not_leader(Some(&address)),
+            Error::NotLeading(NotLeading::Nobody) => Failure::not_leader(None),
+            Error::NotLeading(NotLeading::Preparing) | Error::NotReady => {
+                Failure::unavailable(message, Duration::from_millis(500)).with_reason("NOT_READY")
+            }
+            Error::Invalid(violations) => Failure::invalid(violations),
+            Error::NoNamespace(name) => {
+                Failure::not_found("namespace", short(&name)).with_message(short(&message))
+            }
+            Error::NoShard(name) => {
+                Failure::not_found("shard", short(&name)).with_message(short(&message))
+            }
+            Error::NoOwner(dag_id) => {
+                Failure::not_found("dag", short(&dag_id)).with_message(short(&message))
+            }
+            Error::Generation { current, .. } => {
+                Failure::new(Kind::Conflict, "GENERATION_MISMATCH", message)
+                    .with_metadata("generation", current.to_string())
+            }
+            Error::Uid { namespace, .. } => {
+                precondition("UID_MISMATCH", &format!("namespaces/{namespace}"), message)
+            }
+            Error::Busy { namespace, shard, usage } => {
+                busy(&format!("namespaces/{namespace}"), &shard, usage)
+            }
+            Error::NotSeen { namespace, .. } => precondition(
+                "NOT_DRAINED",
+                &format!("namespaces/{namespace}"),
+                format!("{message}; or force it, giving a reason, if you know that nothing runs"),
+            ),
+            Error::Unfit { shard, refusals, .. } => {
+                let subject = format!("shards/{shard}");
+                let violations = refusals
+                    .into_iter()
+                    .map(|refusal| Precondition::new(refusal.code, &subject, refusal.message))
+                    .collect();
+                Failure::precondition(violations).with_reason("SHARD_UNFIT")
+            }
+            Error::Occupied { shard, count, some } => {
+                let more = if count > some.len() { ", ..." } else { "" };
+                let some = some.join(", ");
+                let told = format!(
+                    "it owns {count} namespaces ({some}{more}); move or release them first"
+                );
+                precondition("SHARD_OCCUPIED", &format!("shards/{shard}"), told)
+            }
+            Error::Lagging { .. } => Failure::unavailable(message, Duration::from_millis(200))
+                .with_reason("MANIFEST_LAG"),
+            Error::Store(error) if error.is_stale_term() => Failure::not_leader(None),
+            Error::Store(error) if error.is_transient() => {
+                Failure::unavailable(message, RETRY_STORE_AFTER)
+                    .with_reason("STORE_UNAVAILABLE")
+                    .with_source(error)
+            }
+            Error::Store(error) => Failure::internal(error),
+        }
+    }
+}
+
+fn precondition(code: &'static str, subject: &str, description: String) -> Failure {
+    Failure::precondition(vec![Precondition::new(code, subject, description)]).with_reason(code)
+}
+
+/// Every number that keeps a namespace from being drained.
+fn busy(subject: &str, shard: &str, usage: NamespaceUsage) -> Failure {
+    let counts = [
+        ("UNPAUSED_DAGS", usage.unpaused_dags, "DAGs are not paused"),
+        ("ACTIVE_RUNS", usage.active_runs, "runs are queued or running"),
+        ("ACTIVE_TASK_INSTANCES", usage.active_task_instances, "task instances are active"),
+    ];
+    let violations = counts
+        .into_iter()
+        .filter(|(_, count, _)| *count > 0)
+        .map(|(code, count, what)| {
+            let description = format!(
+                "{count} {what} on {shard}; pause its DAGs and let them finish, or move it live"
+            );
+            Precondition::new(code, subject, description)
+        })
+        .collect();
+    Failure::precondition(violations).with_reason("NOT_DRAINED")
+}
+
+/// What callers sent is repeated only so far.
+fn short(text: &str) -> String {
+    const MOST: usize = 400;
+    text.chars().take(MOST).collect()
+}

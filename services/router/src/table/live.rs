@@ -1,0 +1,460 @@
+//! The snapshot that everybody reads, and the recent changes that watchers follow.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use airfleet_domain::{
+    ids::{NamespaceName, Revision, ShardName},
+    routing::{
+        Change, Entry, State, Table,
+        history::{History, Since},
+    },
+};
+use airfleet_runtime::clock::SharedClock;
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
+
+use crate::store::{Contents, Removal};
+
+/// Where a table came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Nothing was read yet.
+    Nowhere,
+    /// The file, while the store was away.
+    File,
+    /// The store.
+    Store,
+}
+
+/// Where shards are reached: name to base URL, empty where it is not stated.
+pub(crate) type Directory = HashMap<ShardName, Arc<str>>;
+
+/// All that a request is answered from.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    /// The assignments.
+    pub(crate) table: Table,
+    /// Where shards are reached.
+    pub(crate) shards: Arc<Directory>,
+    /// Where it came from.
+    pub(crate) origin: Origin,
+    /// The manifest is taken into account up to here.
+    pub(crate) manifest_revision: Revision,
+    /// The store that it is of.
+    pub(crate) store_id: Arc<str>,
+}
+
+/// What changed in the store between two looks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Update {
+    /// What happened, in order of revision; each namespace at its latest.
+    pub(crate) changes: Vec<(Revision, Change)>,
+    /// Shards that are new or changed.
+    pub(crate) shards: Vec<(ShardName, Arc<str>)>,
+    /// Shards that are gone.
+    pub(crate) removed_shards: Vec<ShardName>,
+    /// Everything up to here is in it.
+    pub(crate) revision: Revision,
+    /// The manifest is taken into account up to here.
+    pub(crate) manifest_revision: Revision,
+}
+
+/// Where a watcher stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// Changes when the table is replaced by one that is not its successor.
+    epoch: u64,
+    /// What the watcher has taken in.
+    pub(crate) revision: Revision,
+}
+
+#[derive(Debug)]
+struct Recent {
+    epoch: u64,
+    history: History,
+}
+
+/// Numbers of namespaces.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// That a shard owns.
+    pub(crate) assigned: usize,
+    /// Without a shard.
+    pub(crate) unplaced: usize,
+    /// Given up.
+    pub(crate) released: usize,
+    /// By the shard that owns them.
+    pub(crate) by_shard: HashMap<Arc<str>, usize>,
+}
+
+impl Counts {
+    fn of(table: &Table) -> Self {
+        let mut counts = Self::default();
+        table.iter().for_each(|entry| counts.add(entry));
+        counts
+    }
+
+    fn state(&mut self, entry: &Entry) -> &mut usize {
+        match entry.state() {
+            State::Assigned => &mut self.assigned,
+            State::Unplaced => &mut self.unplaced,
+            State::Released => &mut self.released,
+        }
+    }
+
+    fn add(&mut self, entry: &Entry) {
+        *self.state(entry) += 1;
+        let Some(shard) = entry.shard() else { return };
+        match self.by_shard.get_mut(shard) {
+            Some(count) => *count += 1,
+            None => drop(self.by_shard.insert(shard.into(), 1)),
+        }
+    }
+
+    fn remove(&mut self, entry: &Entry) {
+        *self.state(entry) -= 1;
+        let Some(shard) = entry.shard() else { return };
+        if let Some(count) = self.by_shard.get_mut(shard) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_shard.remove(shard);
+            }
+        }
+    }
+}
+
+/// The present table. Reading it is one atomic load.
+#[derive(Debug)]
+pub(crate) struct Live {
+    view: ArcSwap<View>,
+    /// Held by whoever derives the next view from the present one.
+    writing: Mutex<Counts>,
+    recent: RwLock<Recent>,
+    /// Counts up with every change, so that watchers wake.
+    changed: watch::Sender<u64>,
+    history_limit: usize,
+    clock: SharedClock,
+    started: Instant,
+    /// Microseconds from `started` to the last moment at which the table was known to be current.
+    current_at: AtomicI64,
+}
+
+impl Live {
+    /// An empty table that is not ready. Keeps at most `history_limit` changes for watchers.
+    pub(crate) fn new(history_limit: usize, clock: SharedClock) -> Self {
+        let view = View {
+            table: Table::empty(),
+            shards: Arc::default(),
+            origin: Origin::Nowhere,
+            manifest_revision: Revision(0),
+            store_id: "".into(),
+        };
+        let started = clock.instant();
+        Self {
+            view: ArcSwap::from_pointee(view),
+            writing: Mutex::default(),
+            recent: RwLock::new(Recent {
+                epoch: 0,
+                history: History::new(Revision(0), history_limit),
+            }),
+            changed: watch::Sender::new(0),
+            history_limit,
+            clock,
+            started,
+            current_at: AtomicI64::new(0),
+        }
+    }
+
+    /// The present view, for a look that does not outlive the request's work.
+    #[inline]
+    pub(crate) fn peek(&self) -> Guard<Arc<View>> {
+        self.view.load()
+    }
+
+    /// The present view, to keep.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// Whether there is a table to serve from.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.peek().origin != Origin::Nowhere
+    }
+
+    /// Wakes at every change from now on.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// How long ago the table was last known to be current.
+    #[inline]
+    pub(crate) fn age(&self) -> Duration {
+        let now = self.micros(self.clock.instant());
+        let age = now - self.current_at.load(Ordering::Relaxed);
+        Duration::from_micros(age.max(0).unsigned_abs())
+    }
+
+    /// Notes that the store had nothing newer at `at`.
+    pub(crate) fn mark_current(&self, at: Instant) {
+        self.current_at.fetch_max(self.micros(at), Ordering::Relaxed);
+    }
+
+    /// Notes that the table is as old as this.
+    pub(crate) fn mark_age(&self, age: Duration) {
+        let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+        let at = self.micros(self.clock.instant()).saturating_sub(micros);
+        self.current_at.store(at, Ordering::Relaxed);
+    }
+
+    /// The moment, for [`Live::mark_current`]; take it before asking the store.
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.instant()
+    }
+
+    /// Numbers of namespaces.
+    pub(crate) fn counts(&self) -> Counts {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Applies what is newer than the present table. What is not is known already.
+    pub(crate) fn apply(&self, update: Update) {
+        let mut counts = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = self.view();
+        let known = present.table.revision();
+        if update.revision <= known {
+            return;
+        }
+        let changes: Vec<_> =
+            update.changes.into_iter().filter(|(revision, _)| *revision > known).collect();
+        let next = View {
+            table: present.table.apply(changes.iter().map(|(_, change)| change), update.revision),
+            shards: directory_after(&present.shards, update.shards, update.removed_shards),
+            manifest_revision: update.manifest_revision,
+            ..View::clone(&present)
+        };
+        for (_, change) in &changes {
+            // One name may occur twice: removed, and there again.
+            let before = present.table.resolve_namespace(change.namespace());
+            let after = next.table.resolve_namespace(change.namespace());
+            if let (Change::Delete(_), Some(_)) = (change, after) {
+                continue;
+            }
+            if let Some(entry) = before {
+                counts.remove(entry);
+            }
+            if let Some(entry) = after {
+                counts.add(entry);
+            }
+        }
+        // History first: a watcher may look at it as soon as it has seen the view.
+        {
+            let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+            let history = &mut recent.history;
+            record(history, changes, update.revision);
+        }
+        self.view.store(Arc::new(next));
+        drop(counts);
+        self.wake();
+    }
+
+    /// Puts another table in place of the present one. Watchers are told what differs where the
+    /// new one is a successor, else everything.
+    pub(crate) fn replace(&self, contents: Contents<Entry>, origin: Origin) {
+        let Contents { head, namespaces, shards, removals } = contents;
+        let shards = shards.into_iter().map(|shard| {
+            let url = Arc::from(shard.manifest.spec.url.as_str());
+            (shard.name, url)
+        });
+        let view = View {
+            table: Table::build(namespaces, head.revision),
+            shards: Arc::new(shards.collect()),
+            origin,
+            manifest_revision: head.manifest_revision,
+            store_id: head.store_id.into(),
+        };
+        let removals = removals.into_iter().filter_map(|(revision, removal)| match removal {
+            Removal::Namespace(name) => Some((revision, name)),
+            Removal::Shard(_) => None,
+        });
+        self.replace_view(view, head.removals_floor, removals.collect());
+    }
+
+    /// Like [`Live::replace`], with a finished view.
+    pub(crate) fn replace_view(
+        &self,
+        view: View,
+        removals_floor: Revision,
+        removals: Vec<(Revision, NamespaceName)>,
+    ) {
+        let mut counts = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts = Counts::of(&view.table);
+        let present = self.view();
+        let successor =
+            present.store_id == view.store_id && present.table.revision() <= view.table.revision();
+        let limit = self.history_limit;
+        {
+            let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+            if successor && present.table.revision() == view.table.revision() {
+                // The same table from another source; who follows it goes on.
+            } else if successor {
+                let changes = difference(&present.table, &view.table);
+                record(&mut recent.history, changes, view.table.revision());
+            } else {
+                recent.epoch += 1;
+                recent.history = remembered(&view.table, removals_floor, removals, limit);
+            }
+        }
+        self.view.store(Arc::new(view));
+        drop(counts);
+        self.wake();
+    }
+
+    /// The position of one who has taken in `view` whole.
+    pub(crate) fn position_of(&self, view: &View) -> Position {
+        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+        Position { epoch: recent.epoch, revision: view.table.revision() }
+    }
+
+    /// The position of one who says that it has taken in everything up to `revision`.
+    pub(crate) fn position_at(&self, revision: Revision) -> Position {
+        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+        Position { epoch: recent.epoch, revision }
+    }
+
+    /// What one who stands at `position` is to be told.
+    pub(crate) fn since(&self, position: Position) -> Since {
+        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+        if recent.epoch != position.epoch {
+            return Since::Ahead;
+        }
+        recent.history.since(position.revision)
+    }
+
+    /// The present view, with the removals that are still remembered and the revision from which on
+    /// they are.
+    pub(crate) fn with_removals(&self) -> (Arc<View>, Revision, Vec<(Revision, NamespaceName)>) {
+        // Whoever changes the table holds this, so that the three belong together.
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+        let floor = recent.history.floor();
+        let removals = match recent.history.since(floor) {
+            // A folded set does not tell when each was removed. Told as of the latest revision, a
+            // removal is repeated to some who know it, and missed by nobody.
+            Since::Changed(set) => {
+                set.deleted.into_iter().map(|name| (set.revision, name)).collect()
+            }
+            _ => Vec::new(),
+        };
+        (self.view(), floor, removals)
+    }
+
+    /// Notes that what came from the file is what the store has.
+    pub(crate) fn confirm(&self) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = View { origin: Origin::Store, ..View::clone(&self.peek()) };
+        self.view.store(Arc::new(view));
+    }
+
+    fn wake(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn micros(&self, at: Instant) -> i64 {
+        let since = at.saturating_duration_since(self.started).as_micros();
+        i64::try_from(since).unwrap_or(i64::MAX)
+    }
+}
+
+/// Adds changes, in order of revision, up to `revision`, which may have none.
+fn record(history: &mut History, changes: Vec<(Revision, Change)>, revision: Revision) {
+    let mut changes = changes.into_iter().peekable();
+    while let Some((at, _)) = changes.peek() {
+        let at = *at;
+        let same = std::iter::from_fn(|| changes.next_if(|(other, _)| *other == at));
+        let recorded = history.record(same.map(|(_, change)| change).collect::<Vec<_>>(), at);
+        debug_assert!(recorded.is_ok(), "only what is newer is recorded, in order");
+    }
+    if history.revision() < revision {
+        let recorded = history.record([], revision);
+        debug_assert!(recorded.is_ok(), "it was just seen to be newer");
+    }
+}
+
+fn directory_after(
+    present: &Arc<Directory>,
+    shards: Vec<(ShardName, Arc<str>)>,
+    removed: Vec<ShardName>,
+) -> Arc<Directory> {
+    if shards.is_empty() && removed.is_empty() {
+        return present.clone();
+    }
+    let mut next = Directory::clone(present);
+    for name in removed {
+        next.remove(&name);
+    }
+    next.extend(shards);
+    Arc::new(next)
+}
+
+/// What leads from one table to a later one of the same store, all at the later one's revision.
+fn difference(from: &Table, to: &Table) -> Vec<(Revision, Change)> {
+    let mut old = from.iter().peekable();
+    let mut new = to.iter().peekable();
+    let mut changes = Vec::new();
+    let at = to.revision();
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return changes,
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (Some(old), Some(new)) => old.namespace().cmp(new.namespace()),
+        };
+        let before = old.next_if(|_| order.is_le());
+        let after = new.next_if(|_| order.is_ge());
+        match (before, after) {
+            (Some(before), None) => changes.push((at, Change::Delete(before.namespace_name()))),
+            (Some(before), Some(after)) if before == after => {}
+            (_, Some(after)) => changes.push((at, Change::Upsert(after.clone()))),
+            (None, None) => return changes,
+        }
+    }
+}
+
+/// The history that the rows themselves tell: each was last changed at its own revision. So a
+/// watcher that was connected before a restart goes on where it was.
+fn remembered(
+    table: &Table,
+    removals_floor: Revision,
+    removals: Vec<(Revision, NamespaceName)>,
+    limit: usize,
+) -> History {
+    let mut revisions: Vec<i64> = table.iter().map(|entry| entry.revision().0).collect();
+    // The revision after which at most `limit` entries changed.
+    let cut = match revisions.len().checked_sub(limit) {
+        Some(skipped) if skipped > 0 => *revisions.select_nth_unstable(skipped - 1).1,
+        _ => 0,
+    };
+    let floor = Revision(cut).max(removals_floor).min(table.revision());
+    let upserts = table
+        .iter()
+        .filter(|entry| entry.revision() > floor)
+        .map(|entry| (entry.revision(), Change::Upsert(entry.clone())));
+    let deletions = removals
+        .into_iter()
+        .filter(|(revision, _)| *revision > floor)
+        // One that came back is known by its entry.
+        .filter(|(_, name)| table.resolve_namespace(name.as_str()).is_none())
+        .map(|(revision, name)| (revision, Change::Delete(name)));
+    let mut changes: Vec<_> = upserts.chain(deletions).collect();
+    changes.sort_by_key(|(revision, _)| *revision);
+    let mut history = History::new(floor, limit);
+    record(&mut history, changes, table.revision());
+    history
+}
