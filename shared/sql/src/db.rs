@@ -141,7 +141,7 @@ impl Db {
             Pool::Sqlite(pool) => {
                 Session::Sqlite(pool.begin(isolation != Isolation::ReadOnly).await?)
             }
-            Pool::Postgres(pool) => Session::Postgres(pool.begin(isolation).await?),
+            Pool::Postgres(pool) => Session::Postgres(Box::pin(pool.begin(isolation)).await?),
         };
         Ok(Tx::new(session, self.options.statement_timeout, self.options.scan_timeout))
     }

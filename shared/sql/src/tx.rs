@@ -14,6 +14,9 @@ pub(crate) enum Session {
     Postgres(postgres::Session),
 }
 
+// The futures of PostgreSQL's driver are kept out of line: they are ten times as large as those of
+// SQLite, and every handler's future would hold one.
+
 /// What a failed statement did to its transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spoiled {
@@ -54,7 +57,7 @@ impl Tx {
         let limit = self.statement_timeout;
         let result = match &mut self.session {
             Session::Sqlite(session) => session.execute(limit, &sql, params).await,
-            Session::Postgres(session) => session.execute(limit, &sql, params).await,
+            Session::Postgres(session) => Box::pin(session.execute(limit, &sql, params)).await,
         };
         self.note(result)
     }
@@ -79,7 +82,7 @@ impl Tx {
                 let sql = Sql::assembled(insert_text(head, tail, width, 1));
                 session.execute_many(limit, &sql, rows).await
             }
-            Session::Postgres(session) => session.insert(limit, head, tail, rows).await,
+            Session::Postgres(session) => Box::pin(session.insert(limit, head, tail, rows)).await,
         };
         self.note(result)
     }
@@ -230,7 +233,9 @@ impl Tx {
         self.check(sql)?;
         let result = match &mut self.session {
             Session::Sqlite(session) => session.fold(limit, sql, params, state, fold).await,
-            Session::Postgres(session) => session.fold(limit, sql, params, state, fold).await,
+            Session::Postgres(session) => {
+                Box::pin(session.fold(limit, sql, params, state, fold)).await
+            }
         };
         self.note(result)
     }
@@ -240,7 +245,7 @@ impl Tx {
         let limit = self.scan_timeout;
         let result = match &mut self.session {
             Session::Sqlite(session) => session.batch(limit, sql).await,
-            Session::Postgres(session) => session.batch(limit, sql).await,
+            Session::Postgres(session) => Box::pin(session.batch(limit, sql)).await,
         };
         self.note(result)
     }
@@ -256,7 +261,7 @@ impl Tx {
     pub(crate) async fn commit(self) -> Result<()> {
         match self.session {
             Session::Sqlite(mut session) => session.commit(self.statement_timeout).await,
-            Session::Postgres(session) => session.commit(self.statement_timeout).await,
+            Session::Postgres(session) => Box::pin(session.commit(self.statement_timeout)).await,
         }
     }
 

@@ -155,6 +155,20 @@ impl<'r> Row<'r> {
         self.opt_text(column)?.ok_or_else(|| self.corrupt(column, "is NULL"))
     }
 
+    /// Whether a column is NULL.
+    pub fn is_null(&self, column: usize) -> Result<bool> {
+        match self.0 {
+            Inner::Sqlite(row) => row
+                .get_ref(column)
+                .map(|value| value == rusqlite::types::ValueRef::Null)
+                .map_err(|error| self.corrupt(column, error)),
+            Inner::Postgres(row) => row
+                .try_get_raw(column)
+                .map(|value| value.is_null())
+                .map_err(|error| self.corrupt(column, error)),
+        }
+    }
+
     /// A column's text, parsed.
     pub fn parse<T>(&self, column: usize) -> Result<T>
     where
