@@ -177,7 +177,10 @@ async fn a_component_that_ends_is_told_with_its_last_words_and_nothing_stays() {
 async fn two_shards_run_side_by_side_and_give_a_file_the_same_version() {
     let _alone = WHOLE_SHARDS.lock().await;
     let boot = |name: &str| {
-        AirflowShard::builder(name).on_progress(|progress| println!("{progress}")).boot()
+        AirflowShard::builder(name)
+            .ready_limit(READY_LIMIT)
+            .on_progress(|progress| println!("{progress}"))
+            .boot()
     };
     let (east, west) = tokio::join!(boot("east"), boot("west"));
     let shards = [east.unwrap(), west.unwrap()];
@@ -234,6 +237,7 @@ async fn a_shard_without_servers_runs_tasks_and_continues_in_a_kept_folder() {
             .folder(&folder, Keep::Everything)
             .dags_folder(&dags)
             .ready_limit(READY_LIMIT)
+            .ready_limit(READY_LIMIT)
             .on_progress(|progress| println!("{progress}"))
     };
     let shard = boot().boot().await.unwrap();
@@ -244,8 +248,7 @@ async fn a_shard_without_servers_runs_tasks_and_continues_in_a_kept_folder() {
     shard.stop().await;
 
     let only = [Component::ApiServer];
-    let shard = boot().components(only);
-    let shard = shard.boot().await.unwrap();
+    let shard = boot().components(only).boot().await.unwrap();
     let runs = "dags/payments.daily/dagRuns";
     let runs = eventually("the runs are listed", async || {
         let runs = rest(&shard, reqwest::Method::GET, runs, serde_json::json!({})).await;
