@@ -1,1 +1,31 @@
-//! Placeholder; replaced in the next commits.
+//! What tests and benchmarks over several services stand on: real service processes that can be
+//! killed and started again ([`process`]), clients that check what a watch promises ([`follower`]),
+//! and the benchmark report ([`bench`]).
+
+pub mod bench;
+pub mod follower;
+pub mod manifest;
+pub mod process;
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+/// Tries until it works, for at most `limit`; then the last error.
+pub async fn eventually<T, E, F>(limit: Duration, mut attempt: impl FnMut() -> F) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let begun = Instant::now();
+    let mut pauses = tokio::time::interval(Duration::from_millis(50));
+    pauses.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        pauses.tick().await;
+        match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(error) if begun.elapsed() > limit => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
