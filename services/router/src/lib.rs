@@ -84,6 +84,8 @@ mod node;
 mod service;
 mod store;
 mod table;
+#[cfg(test)]
+mod testing;
 
 pub use self::{
     config::{Config, DEFAULT_PORT},
