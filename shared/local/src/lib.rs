@@ -36,3 +36,24 @@ pub use prometheus::Prometheus;
 pub use rabbitmq::{RabbitMq, RabbitMqOptions};
 pub use redis::Redis;
 pub use sandbox::{Keep, Sandbox};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Callers start services in spawned tasks and share them between threads.
+    #[test]
+    fn services_can_be_started_and_used_from_any_task() {
+        fn sendable<T: Send>(_: &T) {}
+        fn shareable<T: Send + Sync>() {}
+        shareable::<AirflowShard>();
+        shareable::<Postgres>();
+        shareable::<RabbitMq>();
+        sendable(&AirflowShard::builder("east").boot());
+        sendable(&Postgres::start_new());
+        sendable(&Redis::start_new());
+        sendable(&RabbitMq::start_new());
+        sendable(&Prometheus::start_new(""));
+        sendable(&Sandbox::create("any"));
+    }
+}

@@ -18,7 +18,7 @@ use crate::port::Port;
 use crate::process::Spec;
 use crate::programs::{self, cache_folder, lock_cache};
 use crate::sandbox::Sandbox;
-use crate::service::{Service, greet};
+use crate::service::{Ready, Service};
 
 const USER: &str = "airfleet";
 const PACKAGE: &str = "postgresql";
@@ -134,7 +134,7 @@ impl Postgres {
         let port = Port::claim()?;
         let server = installation.server(&data, port.number(), &options);
         let postgres = Self {
-            service: Service::new(sandbox, server, STOP_GRACE),
+            service: Service::new(sandbox, server, asks_for_a_password(port.number()), STOP_GRACE),
             installation,
             data,
             password,
@@ -192,8 +192,7 @@ impl Postgres {
     /// Starts the server again, on the same port and data, and returns when it
     /// accepts connections. Nothing happens if it runs.
     pub async fn start(&self) -> Result<()> {
-        let port = self.port();
-        self.service.start(async || accepts_connections(port).await).await
+        self.service.start().await
     }
 
     /// Stops the server in good order: clients are disconnected, data is
@@ -406,15 +405,14 @@ async fn publish(sandbox: &Sandbox, from: &Path, to: &Path) -> Result<()> {
     fs::rename(&draft, to).map_err(Error::file("move into place", to))
 }
 
-/// Whether the server on `port` lets clients in: it asks for a password, where
-/// a server that is still starting up answers with an error.
-async fn accepts_connections(port: u16) -> bool {
+/// The server on `port` lets clients in once it asks them for a password; while
+/// it is still starting up it answers with an error instead.
+fn asks_for_a_password(port: u16) -> Ready {
     const PARAMETERS: &[u8] = b"user\0airfleet\0database\0postgres\0\0";
     const PROTOCOL_3_0: u32 = 3 << 16;
-    const AUTHENTICATION: &[u8] = b"R";
     let length = 8 + PARAMETERS.len() as u32;
-    let mut startup = length.to_be_bytes().to_vec();
-    startup.extend(PROTOCOL_3_0.to_be_bytes());
-    startup.extend(PARAMETERS);
-    greet(port, &startup, AUTHENTICATION.len()).await.as_deref() == Some(AUTHENTICATION)
+    let mut greeting = length.to_be_bytes().to_vec();
+    greeting.extend(PROTOCOL_3_0.to_be_bytes());
+    greeting.extend(PARAMETERS);
+    Ready::Greets { port, greeting, answer: b"R" }
 }

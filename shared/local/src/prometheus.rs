@@ -12,7 +12,7 @@ use crate::port::Port;
 use crate::process::Spec;
 use crate::programs;
 use crate::sandbox::Sandbox;
-use crate::service::{Service, http_client};
+use crate::service::{Ready, Service, http_client};
 
 const PACKAGE: &str = "prometheus";
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -21,7 +21,6 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Prometheus {
     service: Service,
-    client: reqwest::Client,
     port: Port,
 }
 
@@ -47,11 +46,12 @@ impl Prometheus {
             .arg(format!("--web.listen-address=127.0.0.1:{}", port.number()))
             .arg("--log.level=warn")
             .folder(&folder);
-        let prometheus = Self {
-            service: Service::new(sandbox.clone(), spec, STOP_GRACE),
+        let ready = Ready::Serves {
             client: http_client()?,
-            port,
+            url: format!("http://127.0.0.1:{}/-/ready", port.number()),
         };
+        let service = Service::new(sandbox.clone(), spec, ready, STOP_GRACE);
+        let prometheus = Self { service, port };
         prometheus.start().await?;
         Ok(prometheus)
     }
@@ -74,13 +74,7 @@ impl Prometheus {
     /// Starts the server again, on the same port and data, and returns when it
     /// is ready. Nothing happens if it runs.
     pub async fn start(&self) -> Result<()> {
-        let url = format!("{}/-/ready", self.base_url());
-        self.service
-            .start(async || {
-                let answer = self.client.get(&url).send().await;
-                answer.is_ok_and(|answer| answer.status().is_success())
-            })
-            .await
+        self.service.start().await
     }
 
     /// Stops the server in good order.

@@ -13,7 +13,7 @@ use crate::port::Port;
 use crate::process::Spec;
 use crate::programs;
 use crate::sandbox::{Sandbox, make_folder};
-use crate::service::{Service, greet};
+use crate::service::{Ready, Service};
 
 const PACKAGE: &str = "rabbitmq-server";
 /// Debian's `/usr/sbin/rabbitmq-server` insists on its own user and folders; this
@@ -58,8 +58,8 @@ pub struct RabbitMq {
     password: String,
     port: Port,
     management_port: Option<Port>,
-    mapper_port: Port,
-    _distribution_port: Port,
+    /// Of the port mapper and of Erlang's own protocol.
+    _claimed: [Port; 2],
 }
 
 impl RabbitMq {
@@ -116,14 +116,22 @@ impl RabbitMq {
                 // Two schedulers are plenty, and keep a small machine quiet.
                 "-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",
             );
+        let mapper_ready =
+            Ready::Greets { port: mapper_port.number(), greeting: Vec::new(), answer: &[] };
+        // Asked for protocol 0-9-1, a node begins the handshake: a frame of type
+        // "method" on channel 0.
+        let node_ready = Ready::Greets {
+            port: port.number(),
+            greeting: b"AMQP\x00\x00\x09\x01".to_vec(),
+            answer: &[1, 0, 0],
+        };
         let rabbitmq = Self {
-            node: Service::new(sandbox.clone(), node, STOP_GRACE),
-            port_mapper: Service::new(sandbox, port_mapper, STOP_GRACE),
+            node: Service::new(sandbox.clone(), node, node_ready, STOP_GRACE),
+            port_mapper: Service::new(sandbox, port_mapper, mapper_ready, STOP_GRACE),
             password,
             port,
             management_port,
-            mapper_port,
-            _distribution_port: distribution_port,
+            _claimed: [mapper_port, distribution_port],
         };
         rabbitmq.start().await?;
         Ok(rabbitmq)
@@ -154,17 +162,8 @@ impl RabbitMq {
     /// Starts the node again, on the same port and data, and returns when it
     /// accepts connections. Nothing happens if it runs.
     pub async fn start(&self) -> Result<()> {
-        // Asked for the protocol 0-9-1, a node begins the handshake: a frame of
-        // type method on channel 0.
-        const AMQP_0_9_1: &[u8] = b"AMQP\x00\x00\x09\x01";
-        const HANDSHAKE: &[u8] = &[1, 0, 0];
-        let mapper_port = self.mapper_port.number();
-        self.port_mapper.start(async || greet(mapper_port, &[], 0).await.is_some()).await?;
-        self.node
-            .start(async || {
-                greet(self.port(), AMQP_0_9_1, HANDSHAKE.len()).await.as_deref() == Some(HANDSHAKE)
-            })
-            .await
+        self.port_mapper.start().await?;
+        self.node.start().await
     }
 
     /// Stops the node in good order; durable queues and messages stay.

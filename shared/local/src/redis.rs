@@ -12,7 +12,7 @@ use crate::port::Port;
 use crate::process::Spec;
 use crate::programs;
 use crate::sandbox::Sandbox;
-use crate::service::{Service, greet};
+use crate::service::{Ready, Service};
 
 const PACKAGE: &str = "redis-server";
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -49,15 +49,20 @@ impl Redis {
                 folder.display()
             ),
         )?;
-        let redis = Self {
-            service: Service::new(
-                sandbox.clone(),
-                Spec::new("redis", program).arg(&configuration),
-                STOP_GRACE,
-            ),
-            password,
-            port,
+        let ready = Ready::Greets {
+            port: port.number(),
+            greeting: format!(
+                "AUTH {password}
+PING
+"
+            )
+            .into_bytes(),
+            answer: b"+OK
++PONG",
         };
+        let spec = Spec::new("redis", program).arg(&configuration);
+        let service = Service::new(sandbox.clone(), spec, ready, STOP_GRACE);
+        let redis = Self { service, password, port };
         redis.start().await?;
         Ok(redis)
     }
@@ -85,13 +90,7 @@ impl Redis {
     /// Starts the server again, on the same port and data, and returns when it
     /// answers. Nothing happens if it runs.
     pub async fn start(&self) -> Result<()> {
-        const READY: &[u8] = b"+OK\r\n+PONG";
-        let greeting = format!("AUTH {}\r\nPING\r\n", self.password);
-        self.service
-            .start(async || {
-                greet(self.port(), greeting.as_bytes(), READY.len()).await.as_deref() == Some(READY)
-            })
-            .await
+        self.service.start().await
     }
 
     /// Stops the server in good order; its data is written first.

@@ -1,7 +1,7 @@
 //! A server that is started, stopped, killed and started again.
 //!
-//! Knows one process at a time and waits for its readiness; must not know how a
-//! particular server is asked whether it is ready.
+//! Knows one process at a time and waits until it is [`Ready`]; must not know
+//! what a particular server says.
 
 use std::time::Duration;
 
@@ -15,28 +15,56 @@ use crate::sandbox::Sandbox;
 const READY_LIMIT: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// What shows that a server is ready. It is data rather than a function, for
+/// futures that hold borrowing async functions cannot be sent between threads.
+#[derive(Debug)]
+pub(crate) enum Ready {
+    /// It runs.
+    Started,
+    /// To `greeting`, on a new connection to `port`, it answers with `answer`.
+    Greets { port: u16, greeting: Vec<u8>, answer: &'static [u8] },
+    /// It answers this URL with success.
+    Serves { client: reqwest::Client, url: String },
+}
+
+impl Ready {
+    async fn is_met(&self) -> bool {
+        match self {
+            Self::Started => true,
+            Self::Greets { port, greeting, answer } => {
+                greet(*port, greeting, answer.len()).await.as_deref() == Some(*answer)
+            }
+            Self::Serves { client, url } => {
+                let response = client.get(url).send().await;
+                response.is_ok_and(|response| response.status().is_success())
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Service {
     // Before the sandbox: it is to be gone when the guardian looks.
     process: Mutex<Option<Process>>,
     spec: Spec,
+    ready: Ready,
     grace: Duration,
     sandbox: Sandbox,
 }
 
 impl Service {
     /// A service that is not started yet; asked to stop, it is given `grace`.
-    pub(crate) fn new(sandbox: Sandbox, spec: Spec, grace: Duration) -> Self {
-        Self { process: Mutex::new(None), spec, grace, sandbox }
+    pub(crate) fn new(sandbox: Sandbox, spec: Spec, ready: Ready, grace: Duration) -> Self {
+        Self { process: Mutex::new(None), spec, ready, grace, sandbox }
     }
 
     pub(crate) fn sandbox(&self) -> &Sandbox {
         &self.sandbox
     }
 
-    /// Starts the process and returns when `ready` says so; nothing happens if
+    /// Starts the process and returns when it is ready; nothing happens if
     /// it runs. A process that does not become ready is killed.
-    pub(crate) async fn start(&self, mut ready: impl AsyncFnMut() -> bool) -> Result<()> {
+    pub(crate) async fn start(&self) -> Result<()> {
         let mut slot = self.process.lock().await;
         if slot.as_ref().is_some_and(Process::is_running) {
             return Ok(());
@@ -49,7 +77,7 @@ impl Service {
             if let Some(status) = process.status() {
                 return Err(process.ended(status));
             }
-            if ready().await {
+            if self.ready.is_met().await {
                 *slot = Some(process);
                 return Ok(());
             }
@@ -109,7 +137,7 @@ impl Service {
 /// Connects to `port` on 127.0.0.1, sends `greeting` and returns the first
 /// bytes of the answer, as many as `expected`; `None` if that fails or takes
 /// longer than two seconds.
-pub(crate) async fn greet(port: u16, greeting: &[u8], expected: usize) -> Option<Vec<u8>> {
+async fn greet(port: u16, greeting: &[u8], expected: usize) -> Option<Vec<u8>> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let attempt = async {
         let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;

@@ -16,7 +16,7 @@ use crate::port::Port;
 use crate::postgres::Postgres;
 use crate::redis::Redis;
 use crate::sandbox::{Keep, Sandbox, make_folder};
-use crate::service::{Service, http_client};
+use crate::service::{Ready, Service, http_client};
 
 const READY_LIMIT: Duration = Duration::from_mins(5);
 /// What takes longer is told.
@@ -197,7 +197,7 @@ impl AirflowShardBuilder {
                 let arguments =
                     settings::arguments(component, &self.name, &self.queues, self.concurrency);
                 let spec = environment.airflow(component.as_str(), &variables).args(arguments);
-                (component, Service::new(sandbox.clone(), spec, STOP_GRACE))
+                (component, Service::new(sandbox.clone(), spec, Ready::Started, STOP_GRACE))
             })
             .collect();
 
@@ -212,7 +212,7 @@ impl AirflowShardBuilder {
             sandbox,
         };
         for (_, service) in &shard.components {
-            service.start(async || true).await?;
+            service.start().await?;
         }
         shard
             .wait_each_ready(self.ready_limit, |component| {

@@ -302,7 +302,7 @@ impl AirflowShard {
     /// Starts `component` again and returns when its process runs; see
     /// [`AirflowShard::wait_ready`]. Nothing happens if it runs.
     pub async fn start_component(&self, component: Component) -> Result<()> {
-        self.service(component)?.start(async || true).await
+        self.service(component)?.start().await
     }
 
     /// Stops `component` in good order: a worker first finishes its tasks, for
