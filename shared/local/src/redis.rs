@@ -51,14 +51,8 @@ impl Redis {
         )?;
         let ready = Ready::Greets {
             port: port.number(),
-            greeting: format!(
-                "AUTH {password}
-PING
-"
-            )
-            .into_bytes(),
-            answer: b"+OK
-+PONG",
+            greeting: format!("AUTH {password}\r\nPING\r\n").into_bytes(),
+            answer: b"+OK\r\n+PONG",
         };
         let spec = Spec::new("redis", program).arg(&configuration);
         let service = Service::new(sandbox.clone(), spec, ready, STOP_GRACE);
