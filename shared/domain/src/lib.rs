@@ -9,3 +9,4 @@ pub mod labels;
 pub mod manifest;
 pub mod placement;
 pub mod resources;
+pub mod routing;
