@@ -21,40 +21,60 @@ tokio::task_local! {
 
 /// Identifies a request in logs and answers. Visible ASCII, 1 to 64 bytes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct RequestId(HeaderValue);
+pub struct RequestId(Id);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Id {
+    /// The caller's.
+    Given(HeaderValue),
+    /// One of our own, in hexadecimal: most requests have one and few are asked for it.
+    Own([u8; 24]),
+}
 
 impl RequestId {
     /// A client's id, if it is one that can be logged safely.
     pub fn from_header(value: &HeaderValue) -> Option<Self> {
         let bytes = value.as_bytes();
         let fits = (1..=ID_MAX_BYTES).contains(&bytes.len());
-        if !(fits && bytes.iter().all(u8::is_ascii_graphic)) {
-            return None;
-        }
-        let mut value = value.clone();
-        value.set_sensitive(true);
-        Some(Self(value))
+        (fits && bytes.iter().all(u8::is_ascii_graphic)).then(|| Self(Id::Given(value.clone())))
     }
 
     /// The id of request number `request` on the connection `connection`.
     pub(crate) fn numbered(connection: u64, request: u32) -> Self {
         const HEX: &[u8; 16] = b"0123456789abcdef";
-        let bits = (u128::from(connection) << 32) | u128::from(request);
-        let text: [u8; 24] = std::array::from_fn(|n| HEX[(bits >> (4 * (23 - n))) as usize & 0xf]);
-        let mut value = HeaderValue::from_bytes(&text).expect("hex digits are a header value");
-        // Every id is different: a sensitive value stays out of the HPACK table of the connection.
-        value.set_sensitive(true);
-        Self(value)
+        let mut text = [0; 24];
+        let bytes = connection.to_be_bytes().into_iter().chain(request.to_be_bytes());
+        for (digits, byte) in text.chunks_exact_mut(2).zip(bytes) {
+            digits[0] = HEX[usize::from(byte >> 4)];
+            digits[1] = HEX[usize::from(byte & 0xf)];
+        }
+        Self(Id::Own(text))
+    }
+
+    /// Whether the caller chose it.
+    pub(crate) fn is_given(&self) -> bool {
+        matches!(self.0, Id::Given(_))
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
+        match &self.0 {
+            Id::Given(value) => value.to_str().unwrap_or_default(),
+            Id::Own(text) => std::str::from_utf8(text).unwrap_or_default(),
+        }
     }
 
     /// The id as the value of [`HEADER`].
     pub fn header(&self) -> HeaderValue {
-        self.0.clone()
+        let mut value = match &self.0 {
+            Id::Given(value) => value.clone(),
+            Id::Own(text) => {
+                HeaderValue::from_bytes(text).expect("hexadecimal digits are a header value")
+            }
+        };
+        // Every id is different: a sensitive value stays out of the HPACK table of the connection.
+        value.set_sensitive(true);
+        value
     }
 }
 

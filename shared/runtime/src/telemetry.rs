@@ -43,6 +43,9 @@ const TRACE_FILTER: &str = "info,airfleet::rpc=debug";
 /// Time for the last spans to reach the collector.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The service that paths of plain HTTP belong to.
+pub(crate) const HTTP: &str = "http";
+
 const TRACEPARENT: &str = "traceparent";
 
 /// Why telemetry could not be set up.
@@ -156,7 +159,11 @@ pub(crate) fn rpc_span(
         principal = context.principal.subject,
     );
     if !span.is_disabled() {
-        span.record("otel.name", format!("{service}/{method}"));
+        if service == HTTP {
+            span.record("otel.name", method);
+        } else {
+            span.record("otel.name", format!("{service}/{method}"));
+        }
         if headers.contains_key(TRACEPARENT) {
             let parent = TraceContextPropagator::new().extract(&Headers(headers));
             // Fails where nothing is traced, and then there is nothing to continue.

@@ -183,11 +183,11 @@ pub struct Limits {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "DurationText")]
     pub idle_timeout: Duration,
-    /// How often a quiet HTTP/2 connection is probed.
+    /// How long a connection may be quiet before the kernel probes its peer.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "DurationText")]
     pub keepalive_interval: Duration,
-    /// A connection that does not answer a probe in this time is dead.
+    /// A connection whose peer does not answer probes for this time is closed.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "DurationText")]
     pub keepalive_timeout: Duration,

@@ -21,6 +21,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use prometheus::{IntCounter, IntGauge};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -205,8 +206,10 @@ impl New {
     async fn run(mut self, stream: TcpStream, guard: HalfOpenGuard) {
         let counted = Arc::clone(&self.counted);
         counted.open.inc();
-        // Answers are small and must not wait for more.
-        let _ = stream.set_nodelay(true);
+        if let Err(error) = set_options(&stream, &self.shared.limits) {
+            // It is gone already, or works without.
+            tracing::debug!(peer = %self.peer, %error, "socket options not set");
+        }
         let deadline = tokio::time::Instant::now() + self.shared.limits.handshake_timeout;
         match self.tls.take() {
             None => self.serve(FirstBytes::new(stream, guard), None, deadline).await,
@@ -298,14 +301,28 @@ impl New {
     }
 }
 
+/// Has the kernel find out about peers that are gone: HTTP/2's own pings would do the same for a
+/// lock and a look at the clock at every frame.
+fn set_options(stream: &TcpStream, limits: &Limits) -> io::Result<()> {
+    const PROBES: u32 = 3;
+    // Answers are small and must not wait for more.
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(limits.keepalive_interval)
+        .with_interval((limits.keepalive_timeout / PROBES).max(Duration::from_secs(1)))
+        .with_retries(PROBES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    // The same for a peer that leaves what was sent unacknowledged.
+    socket.set_tcp_user_timeout(Some(limits.keepalive_interval + limits.keepalive_timeout))
+}
+
 fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.concurrency_per_connection)
-        .keep_alive_interval(limits.keepalive_interval)
-        .keep_alive_timeout(limits.keepalive_timeout);
+        .max_concurrent_streams(limits.concurrency_per_connection);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.handshake_timeout);
     builder
 }

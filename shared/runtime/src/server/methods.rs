@@ -10,7 +10,10 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
 
-use crate::metrics::{LATENCY_BUCKETS, Metrics};
+use crate::{
+    metrics::{LATENCY_BUCKETS, Metrics},
+    telemetry,
+};
 
 /// Codes are numbered from 0 to 16.
 const CODES: usize = 17;
@@ -126,7 +129,7 @@ impl MethodsBuilder {
 
     /// Adds an HTTP path.
     pub(super) fn add_http(&mut self, path: &str, is_open: bool) {
-        self.add(path.to_owned(), "http", path, false, is_open);
+        self.add(path.to_owned(), telemetry::HTTP, path, false, is_open);
     }
 
     fn add(&mut self, path: String, service: &str, name: &str, is_stream: bool, is_open: bool) {

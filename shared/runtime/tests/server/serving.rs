@@ -22,7 +22,9 @@ async fn requests_have_ids_and_are_counted() {
     assert_eq!(answer.metadata().get("x-request-id").unwrap(), "from-the-caller");
     assert_eq!(answer.into_inner().text, "anonymous admin from-the-caller");
 
-    let first = client.say("who").await.unwrap();
+    let answer = client.send(Request::new(Text { text: "who".into() })).await.unwrap();
+    assert!(!answer.metadata().contains_key("x-request-id"), "nobody asked for it");
+    let first = answer.into_inner().text;
     let second = client.say("who").await.unwrap();
     assert_ne!(first, second);
     assert_eq!(first.len(), "anonymous admin ".len() + 24, "{first}");
