@@ -167,6 +167,19 @@ impl Store {
         })
     }
 
+    /// What was overridden: action, subject, actor, reason; in order.
+    #[cfg(test)]
+    pub(crate) async fn overrides(&self) -> Vec<(String, String, String, String)> {
+        let mut tx = self.db.read().await.unwrap();
+        tx.fetch_all(
+            "SELECT action, subject, actor, reason FROM router_overrides ORDER BY revision",
+            params![],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+        )
+        .await
+        .unwrap()
+    }
+
     /// Ends all connections.
     pub(crate) async fn close(&self) {
         self.db.close().await;

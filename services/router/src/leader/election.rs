@@ -90,6 +90,12 @@ impl Leadership {
         self.lead.borrow().clone()
     }
 
+    /// Makes this the leader, whatever the lease says of others.
+    #[cfg(test)]
+    pub(crate) fn install(&self, leader: Arc<Leader>) {
+        self.current.store(Some(leader));
+    }
+
     /// Tells when it changes who leads.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Lead> {
         self.lead.subscribe()

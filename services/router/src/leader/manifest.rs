@@ -40,7 +40,7 @@ impl Declared {
 
 impl Leader {
     /// Takes in events that follow one another. Repeating it after a failure is harmless.
-    pub(super) async fn take_in(&self, events: Vec<Event>) -> Result<(), Error> {
+    pub(crate) async fn take_in(&self, events: Vec<Event>) -> Result<(), Error> {
         let mut declared = Declared::default();
         let mut reached = None;
         let mut complete = false;
@@ -92,18 +92,26 @@ impl Leader {
     async fn write(&self, declared: Declared, reached: Option<Revision>) -> Result<(), Error> {
         let mut turn = self.turn().await?;
         let mut batch = Batch::default();
+        // Shards first, and for themselves, so that namespaces that came with them find them.
         for (name, shard) in declared.shards {
             turn.declare_shard(&name, shard, &mut batch);
+            if batch.shards.len() + batch.removed_shards.len() >= BATCH_MAX {
+                turn.commit(std::mem::take(&mut batch)).await?;
+            }
+        }
+        if !declared.namespaces.is_empty() {
+            turn.commit(std::mem::take(&mut batch)).await?;
         }
         let mut placing = Placing::default();
         for (name, namespace) in declared.namespaces {
-            if batch.records.len() + batch.removed.len() + batch.shards.len() >= BATCH_MAX {
+            turn.declare(&name, namespace, &mut placing, &mut batch);
+            if batch.records.len() + batch.removed.len() >= BATCH_MAX {
                 turn.commit(std::mem::take(&mut batch)).await?;
+                // Whoever waits for a turn gets one in between.
                 drop(turn);
                 turn = self.turn().await?;
                 placing = Placing::default();
             }
-            turn.declare(&name, namespace, &mut placing, &mut batch);
         }
         batch.manifest_revision = reached.filter(|revision| *revision != turn.manifest_revision());
         turn.commit(batch).await?;

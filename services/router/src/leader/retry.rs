@@ -21,7 +21,7 @@ const LOOKED_AT_MAX: usize = 10_000;
 
 impl Leader {
     /// Tries every namespace that waits for a shard once. Answers how many got one.
-    pub(super) async fn place_waiting(&self) -> Result<usize, Error> {
+    pub(crate) async fn place_waiting(&self) -> Result<usize, Error> {
         let mut after: Option<NamespaceName> = None;
         let mut placed = 0;
         loop {

@@ -107,6 +107,12 @@ impl Leader {
         if tidy { self.tidy_up(&heard_of).await } else { Ok(()) }
     }
 
+    /// What happens every so often, now.
+    #[cfg(test)]
+    pub(crate) async fn tidy(&self) {
+        self.tick().await.unwrap();
+    }
+
     async fn tidy_up(&self, heard_of: &[ShardName]) -> Result<(), Error> {
         let mut turn = self.turn().await?;
         let stamp = turn.stamp();
