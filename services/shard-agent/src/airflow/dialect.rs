@@ -51,10 +51,10 @@ pub(super) const REVISION: &str = "SELECT CAST(version_num AS TEXT) FROM alembic
 pub(super) const DAGS_MAX: usize = 100_000;
 
 /// Start times to take a percentile of.
-const DELAYS_MAX: i64 = 2_000;
+const DELAYS_MAX: i64 = 1_000;
 
 /// How much of a table is read to learn whose rows fill it. Bytes.
-const SAMPLE_BYTES: i64 = 8 << 20;
+const SAMPLE_BYTES: i64 = 4 << 20;
 
 const ACTIVE: &str = "'scheduled', 'queued', 'running', 'restarting', 'deferred'";
 

@@ -215,7 +215,11 @@ impl Inner {
         if told < self.book.term {
             return Err(Refused::StaleTerm { told, seen: self.book.term });
         }
-        self.book.term = told;
+        if told > self.book.term {
+            self.book.term = told;
+            // Each term counts its messages anew, also on a stream that goes on.
+            self.sequence = None;
+        }
         Ok(())
     }
 }

@@ -53,6 +53,9 @@ fn a_router_that_was_replaced_is_not_obeyed() {
     assert_eq!(names(&roles), ["pay"]);
     roles.take(told(6, 1, false, vec![role("tax", "tax__")])).unwrap();
     assert_eq!(names(&roles), ["tax"]);
+    // So does a new term on the same stream, where a replica leads again.
+    roles.take(told(7, 1, true, vec![role("ads", "ads__")])).unwrap();
+    assert_eq!(names(&roles), ["ads"]);
 }
 
 #[test]
