@@ -15,13 +15,16 @@ use opentelemetry::{
     propagation::{Extractor, Injector, TextMapPropagator as _},
     trace::{TraceContextExt as _, TracerProvider as _},
 };
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::{
     Resource,
     propagation::TraceContextPropagator,
     trace::{Sampler, SdkTracerProvider},
 };
-use tonic::metadata::{MetadataKey, MetadataMap};
+use tonic::{
+    metadata::{MetadataKey, MetadataMap},
+    transport::ClientTlsConfig,
+};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{
@@ -32,6 +35,7 @@ use tracing_subscriber::{
 use crate::{
     config::{LogFormat, TelemetryConfig},
     request::Context,
+    tls,
 };
 
 /// Target of what is logged of each request. It is logged at level debug.
@@ -67,6 +71,9 @@ pub enum Error {
         /// Why.
         source: opentelemetry_otlp::ExporterBuildError,
     },
+    /// The collector wants TLS and nothing here tells whom to trust.
+    #[error("traces cannot be sent over TLS")]
+    Tls(#[source] tls::Error),
     /// The process has a subscriber already.
     #[error("logging was set up before")]
     Twice(#[source] tracing_subscriber::util::TryInitError),
@@ -79,7 +86,8 @@ pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
 }
 
-/// Starts logging, and tracing if a collector is named. Must be called within a tokio runtime.
+/// Starts logging, and tracing if a collector is named. `service` is the name under which the
+/// collector shows this process, such as `airfleet-router`. Must be called within a tokio runtime.
 pub fn init(config: &TelemetryConfig, service: &str) -> Result<Telemetry, Error> {
     let filter = EnvFilter::try_new(&config.filter)
         .map_err(|source| Error::Filter { filter: config.filter.clone(), source })?;
@@ -107,14 +115,17 @@ pub fn init(config: &TelemetryConfig, service: &str) -> Result<Telemetry, Error>
 }
 
 fn tracer_provider(endpoint: &str, ratio: f64, service: &str) -> Result<SdkTracerProvider, Error> {
-    let exporter = SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(endpoint)
-        .with_timeout(FLUSH_TIMEOUT)
+    let mut exporter =
+        SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(FLUSH_TIMEOUT);
+    if endpoint.starts_with("https:") {
+        let authorities = tls::system_authorities().map_err(Error::Tls)?;
+        exporter = exporter.with_tls_config(ClientTlsConfig::new().trust_anchors(authorities));
+    }
+    let exporter = exporter
         .build()
         .map_err(|source| Error::Exporter { endpoint: endpoint.to_owned(), source })?;
     let resource = Resource::builder()
-        .with_service_name(format!("airfleet-{service}"))
+        .with_service_name(service.to_owned())
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .build();
     Ok(SdkTracerProvider::builder()

@@ -38,7 +38,7 @@ async fn child() {
         otlp_endpoint: Some(endpoint),
         ..TelemetryConfig::default()
     };
-    let telemetry = telemetry::init(&config, "child").unwrap();
+    let telemetry = telemetry::init(&config, "airfleet-child").unwrap();
     assert!(matches!(telemetry::init(&config, "child"), Err(telemetry::Error::Twice(_))));
     let node = Node::new("child", Shutdown::new());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

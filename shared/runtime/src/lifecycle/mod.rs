@@ -22,6 +22,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::status::chain;
 
+/// Time to end after the second signal, before the process is ended from within.
+const FORCED_GRACE: Duration = Duration::from_secs(2);
+
+/// Exit code of a process that is ended from within: what a shell reports after SIGINT.
+const FORCED_EXIT_CODE: i32 = 130;
+
 /// Asks everything that holds a clone to stop: gently, then at once.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
@@ -72,7 +78,8 @@ impl Shutdown {
         Self { stopping: self.stopping.child_token(), forced: self.forced.child_token() }
     }
 
-    /// Lets SIGINT and SIGTERM trigger this, and a second one of either force it. For `main`.
+    /// Lets SIGINT and SIGTERM trigger this, and a second one of either force it; the process ends
+    /// two seconds after that at the latest. For `main`.
     pub fn on_signals(&self) -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
 
@@ -90,6 +97,11 @@ impl Shutdown {
                 if shutdown.is_triggered() {
                     tracing::warn!(signal = name, "stopping at once");
                     shutdown.force();
+                    // Not a task: the runtime, as it is dropped, waits for calls that block.
+                    std::thread::spawn(|| {
+                        std::thread::sleep(FORCED_GRACE);
+                        std::process::exit(FORCED_EXIT_CODE);
+                    });
                     return;
                 }
                 tracing::info!(signal = name, "stopping; send it again to stop at once");

@@ -202,7 +202,7 @@ impl Server {
             methods,
             authenticator,
             admission,
-            limits: config.limits,
+            limits: config.limits.clone(),
             shutdown: shutdown.clone(),
         });
         expose_load(&node, &shared);
@@ -221,6 +221,9 @@ impl Server {
             authentication = config.tokens_file.is_some() || certificates,
             "serving"
         );
+        if !address.ip().is_loopback() && config.insecure {
+            tracing::warn!(%address, "server.insecure is set: anybody who reaches this may use it");
+        }
         let acceptor = Acceptor::new(shared, tls, node.readiness.clone(), &node.metrics);
         node.tasks.spawn_critical("server", acceptor.run(listener));
         Ok(address)
