@@ -75,11 +75,7 @@ fn changes_are_added_to_the_report_that_they_follow_only() {
     let Merge::Added(changed) = add(next) else { panic!("it follows") };
     assert_eq!(
         changed,
-        [
-            (name("aaa"), None),
-            (name("bbb"), Some(usage(5, 0))),
-            (name("ccc"), Some(usage(3, 0)))
-        ]
+        [(name("aaa"), None), (name("bbb"), Some(usage(5, 0))), (name("ccc"), Some(usage(3, 0)))]
     );
     for gap in [3, 5, 1, -1] {
         assert_eq!(add(changes(gap, &[])), Merge::NeedFull, "{gap} does not follow 3");

@@ -1,8 +1,5 @@
 use airfleet_domain::{
-    health::Verdict,
-    ids::ShardName,
-    placement::LeastLoaded,
-    resources::Resources,
+    health::Verdict, ids::ShardName, placement::LeastLoaded, resources::Resources,
 };
 use proptest::prelude::*;
 
@@ -49,7 +46,10 @@ fn a_namespace_reserves_the_larger_of_declared_and_measured() {
     assert_eq!(reserved(&fleet, "shard-a"), 10);
     let more = Resources { dags: 30, running_slots: 1, ..Resources::ZERO };
     assert!(!fleet.measure("shard-a", "pay", more), "no room was freed");
-    assert_eq!(fleet.shard("shard-a").unwrap().reserved, Resources { running_slots: 2, ..dags(30) });
+    assert_eq!(
+        fleet.shard("shard-a").unwrap().reserved,
+        Resources { running_slots: 2, ..dags(30) }
+    );
     assert!(fleet.measure("shard-a", "pay", dags(20)), "room was freed");
     assert_eq!(reserved(&fleet, "shard-a"), 20);
     assert!(!fleet.measure("shard-b", "pay", dags(500)), "not the owner");
@@ -71,7 +71,10 @@ fn what_is_in_flight_takes_room_until_it_is_settled() {
     assert_eq!(place(&mut fleet), None, "a medium shard takes 200");
     assert_eq!(reserved(&fleet, "shard-a"), 0, "it is not committed");
     fleet.settle();
-    assert_eq!(Placing::default().place(&mut fleet, &needs, dags(150), None).0, Some(name("shard-a")));
+    assert_eq!(
+        Placing::default().place(&mut fleet, &needs, dags(150), None).0,
+        Some(name("shard-a"))
+    );
 }
 
 #[test]
@@ -109,7 +112,10 @@ fn a_group_is_spread_over_domains_also_while_nothing_is_committed() {
     fleet.settle();
     assert!(fleet.groups.is_empty(), "what was not committed leaves no trace");
     fleet.put(record("one").needs("{}", r#"{"spreadGroup":"core"}"#).on("shard-c", 1).at(1));
-    assert_eq!(Placing::default().place(&mut fleet, &grouped, dags(1), None).0, Some(name("shard-a")));
+    assert_eq!(
+        Placing::default().place(&mut fleet, &grouped, dags(1), None).0,
+        Some(name("shard-a"))
+    );
     fleet.settle();
     fleet.remove(&name("one"));
     assert!(fleet.groups.is_empty());
@@ -126,11 +132,8 @@ fn every_reason_against_a_shard_is_told() {
         cordon: Some(cordon),
         ..shard("shard-a")
     };
-    let silent = Observation {
-        verdict: Some(Verdict::Unknown),
-        code: "REPORT_STALE".into(),
-        ..healthy()
-    };
+    let silent =
+        Observation { verdict: Some(Verdict::Unknown), code: "REPORT_STALE".into(), ..healthy() };
     assert!(!fleet.put_shard(closed, silent));
     let all = ["NOT_REGISTERED", "BEING_REMOVED", "CORDONED", "SHARD_HEALTH_UNKNOWN"];
     assert_eq!(codes(&fleet, "shard-a"), all);
@@ -175,7 +178,10 @@ fn the_manifests_numbers_win_over_the_agents_and_those_over_the_class() {
     manifest.spec.capacity = Resources { running_slots: 4, ..Resources::ZERO };
     record.manifest = manifest.into();
     fleet.put_shard(record, Observation { capacity: agents, ..healthy() });
-    assert_eq!(capacity(&fleet), Resources { running_slots: 4, dags: 200, parse_ms_per_minute: 5, ..Resources::ZERO });
+    assert_eq!(
+        capacity(&fleet),
+        Resources { running_slots: 4, dags: 200, parse_ms_per_minute: 5, ..Resources::ZERO }
+    );
 }
 
 #[test]
@@ -213,8 +219,11 @@ fn step() -> impl Strategy<Value = Step> {
             |(namespace, shard, demand, group)| Step::Put { namespace, shard, demand, group }
         ),
         namespace.clone().prop_map(Step::Remove),
-        (namespace, shard.clone(), 0i64..90)
-            .prop_map(|(namespace, shard, dags)| Step::Measure { namespace, shard, dags }),
+        (namespace, shard.clone(), 0i64..90).prop_map(|(namespace, shard, dags)| Step::Measure {
+            namespace,
+            shard,
+            dags
+        }),
         (0i64..90, any::<bool>()).prop_map(|(demand, group)| Step::Place { demand, group }),
         Just(Step::Settle),
         (shard.clone(), any::<bool>()).prop_map(|(shard, zone)| Step::Shard { shard, zone }),

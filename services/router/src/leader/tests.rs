@@ -93,8 +93,7 @@ async fn what_a_namespace_asks_for_may_change_but_it_stays_where_it_is() {
     let moved = edited(declared("one", 2), |one| {
         one.prefixes = vec!["uno.".into(), "one__".into()];
         one.demand = Some(common::Resources { dags: 150, ..Default::default() });
-        one.placement =
-            Some(wire::PlacementRules { region: "mars".into(), ..Default::default() });
+        one.placement = Some(wire::PlacementRules { region: "mars".into(), ..Default::default() });
     });
     world.leader.take_in(vec![change(2, [moved], &[])]).await.unwrap();
     assert_eq!(world.owner("one"), (owner.clone(), generation));
@@ -167,8 +166,7 @@ async fn a_released_namespace_waits_for_a_later_word_of_the_registry() {
     let mut assignment = known.entry.assignment();
     turn.stamp().give(&mut assignment, None, "test");
     assignment.state = State::Released;
-    let released =
-        Record { entry: (&assignment).into(), manifest_revision: Revision(7), ..known };
+    let released = Record { entry: (&assignment).into(), manifest_revision: Revision(7), ..known };
     turn.commit(Batch { records: vec![released], ..Batch::default() }).await.unwrap();
     drop(turn);
     for stale in [1, 7] {

@@ -152,10 +152,7 @@ async fn a_commit_follows_the_revision_that_the_leader_knows(database: Database)
     store.commit(term, Revision(0), &one, 0).await.unwrap();
     let again = store.commit(term, Revision(0), &records(vec![record("two").at(1)]), 0).await;
     let diverged = again.unwrap_err();
-    assert!(matches!(
-        diverged,
-        Error::Diverged { expected: Revision(0), found: Revision(1) }
-    ));
+    assert!(matches!(diverged, Error::Diverged { expected: Revision(0), found: Revision(1) }));
     assert!(diverged.is_transient());
     assert_eq!(store.load::<Entry>().await.unwrap().namespaces.len(), 1);
 }

@@ -1,0 +1,198 @@
+//! Agents over the wire.
+
+mod support;
+
+use std::time::Duration;
+
+use airfleet_proto::{
+    agent::v1::{Report, attach_response::Message},
+    common::v1 as common,
+    router::v1 as wire,
+};
+use airfleet_runtime::status::Problem;
+use support::{Agent, Replica, config, eventually, sqlite};
+use tonic::Code;
+
+async fn leading() -> (tempfile::TempDir, Replica) {
+    let (folder, store) = sqlite();
+    let mut settings = config(&store);
+    settings.placement.require_report = true;
+    settings.agents.report_interval = Duration::from_millis(20);
+    let replica = Replica::leading(settings).await;
+    (folder, replica)
+}
+
+async fn status(replica: &Replica, shard: &str) -> wire::ShardStatus {
+    let ask = wire::GetShardStatusRequest { shard: shard.into() };
+    replica.client.clone().get_shard_status(ask).await.unwrap().into_inner()
+}
+
+/// Hears the welcome and the first roles.
+async fn welcomed(agent: &mut Agent) -> Vec<(String, i64)> {
+    let Message::Welcome(welcome) = agent.hear().await.unwrap() else { panic!("Welcome is first") };
+    assert!(welcome.term > 0 && welcome.report_interval_ms == 20);
+    let (full, roles, removed) = roles(agent).await;
+    assert!(full && removed.is_empty());
+    roles
+}
+
+/// The next roles: whether all, those that are ACTIVE with their generation, and those removed.
+async fn roles(agent: &mut Agent) -> (bool, Vec<(String, i64)>, Vec<String>) {
+    loop {
+        match agent.hear().await.unwrap() {
+            Message::DesiredRoles(desired) => {
+                let mut roles: Vec<_> = desired
+                    .roles
+                    .into_iter()
+                    .map(|role| {
+                        assert_eq!(role.role(), common::Role::Active);
+                        assert_eq!(role.prefixes, [format!("{}.", role.namespace)]);
+                        (role.namespace, role.generation)
+                    })
+                    .collect();
+                roles.sort();
+                return (desired.full, roles, desired.removed);
+            }
+            Message::ReportAck(_) => {}
+            Message::Welcome(_) => panic!("Welcome is said once"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_makes_its_shard_usable_and_is_told_what_to_do() {
+    let (_folder, replica) = leading().await;
+    replica.declare(1, &["shard-a", "one"]).await;
+    replica.until_declared(1).await;
+    assert_eq!(replica.get("one").await.unwrap().state(), wire::AssignmentState::Unplaced);
+    let before = status(&replica, "shard-a").await;
+    assert_eq!(before.health.unwrap().reasons[0].code, "AGENT_NEVER_CONNECTED");
+
+    let mut agent = replica.attach("shard-a").await.unwrap();
+    assert_eq!(welcomed(&mut agent).await, []);
+    agent.report(&[]).await;
+    let Message::ReportAck(ack) = agent.hear().await.unwrap() else { panic!("an ack") };
+    assert_eq!((ack.sequence, ack.send_full), (1, false));
+    assert_eq!(roles(&mut agent).await, (false, vec![("one".into(), 1)], vec![]));
+    replica.until_assigned("one").await;
+
+    agent.report(&[("one", 40, 3)]).await;
+    let seen = eventually("the usage shows", async || {
+        Some(status(&replica, "shard-a").await).filter(|s| s.namespace_usage.len() == 1)
+    })
+    .await;
+    assert!(seen.connected && seen.not_placeable.is_empty());
+    assert_eq!(seen.airflow_version, "3.3.2");
+    assert_eq!((seen.usage.unwrap().dags, seen.reserved.unwrap().dags), (7, 40));
+    assert_eq!(seen.room.unwrap().dags, 100_000 - 40);
+    assert_eq!(seen.namespace_usage[0].active_runs, 3);
+
+    // A gap: it is asked for everything.
+    agent.send_report(Report { sequence: 9, ..Default::default() }).await;
+    let Message::ReportAck(ack) = agent.hear().await.unwrap() else { panic!("an ack") };
+    assert_eq!((ack.sequence, ack.send_full), (2, false));
+    let Message::ReportAck(ack) = agent.hear().await.unwrap() else { panic!("an ack") };
+    assert_eq!((ack.sequence, ack.send_full), (9, true));
+
+    drop(agent);
+    eventually("it is gone", async || (!status(&replica, "shard-a").await.connected).then_some(()))
+        .await;
+    let mut again = replica.attach("shard-a").await.unwrap();
+    assert_eq!(welcomed(&mut again).await, [("one".to_owned(), 1)]);
+    replica.stop().await;
+    let ended = loop {
+        if let Err(status) = again.hear().await {
+            break status;
+        }
+    };
+    assert_eq!(ended.code(), Code::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_old_owner_hears_that_a_namespace_left() {
+    let (_folder, replica) = leading().await;
+    replica.declare(1, &["shard-a"]).await;
+    let mut old = replica.attach("shard-a").await.unwrap();
+    welcomed(&mut old).await;
+    old.report(&[]).await;
+    replica.declare(2, &["one"]).await;
+    replica.until_assigned("one").await;
+    assert_eq!(roles(&mut old).await.1, [("one".to_owned(), 1)]);
+    replica.declare(3, &["shard-b"]).await;
+    let mut new = replica.attach("shard-b").await.unwrap();
+    welcomed(&mut new).await;
+    new.report(&[]).await;
+
+    old.report(&[("one", 3, 1)]).await;
+    let pin = wire::PinNamespaceRequest {
+        namespace: "one".into(),
+        shard: "shard-b".into(),
+        reason: "test".into(),
+        ..Default::default()
+    };
+    let mut client = replica.client.clone();
+    eventually("shard-b is usable, and one is busy", async || {
+        let problem = Problem::from(client.pin_namespace(pin.clone()).await.unwrap_err());
+        let busy = problem.preconditions.iter().any(|why| why.kind == "ACTIVE_RUNS");
+        (problem.reason == "NOT_DRAINED" && busy).then_some(())
+    })
+    .await;
+    old.report(&[("one", 3, 0)]).await;
+    let moved = eventually("it is drained", async || {
+        client.pin_namespace(pin.clone()).await.ok().map(tonic::Response::into_inner)
+    })
+    .await;
+    assert_eq!((moved.shard.as_str(), moved.generation), ("shard-b", 2));
+    assert_eq!(roles(&mut old).await, (false, vec![], vec!["one".into()]));
+    assert_eq!(roles(&mut new).await, (false, vec![("one".into(), 2)], vec![]));
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newer_of_two_agents_stays() {
+    let (_folder, replica) = leading().await;
+    let [older, newer] = [uuid::Uuid::now_v7(), uuid::Uuid::now_v7()];
+    let mut first = replica.attach_as("shard-a", older).await.unwrap();
+    welcomed(&mut first).await;
+    let mut second = replica.attach_as("shard-a", newer).await.unwrap();
+    let ended = first.hear().await.unwrap_err();
+    assert_eq!(
+        (ended.code(), Problem::from(ended).reason.as_str()),
+        (Code::AlreadyExists, "SUPERSEDED")
+    );
+    let refused = replica.attach_as("shard-a", older).await.err().unwrap();
+    assert_eq!(refused.code(), Code::AlreadyExists);
+    welcomed(&mut second).await;
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_introduce_itself_is_refused() {
+    let (_folder, replica) = leading().await;
+    let mut client = airfleet_proto::agent::v1::agent_service_client::AgentServiceClient::connect(
+        format!("http://{}", replica.address),
+    )
+    .await
+    .unwrap();
+    let report = airfleet_proto::agent::v1::AttachRequest {
+        message: Some(
+            airfleet_proto::agent::v1::attach_request::Message::Report(Report::default()),
+        ),
+    };
+    let refused = client.attach(tokio_stream::iter([report])).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let empty = client.attach(tokio_stream::iter([])).await.unwrap_err();
+    assert_eq!(empty.code(), Code::InvalidArgument);
+    let hello = airfleet_proto::agent::v1::Hello {
+        shard: "NO".into(),
+        incarnation: "yesterday".into(),
+        ..Default::default()
+    };
+    let hello = airfleet_proto::agent::v1::AttachRequest {
+        message: Some(airfleet_proto::agent::v1::attach_request::Message::Hello(hello)),
+    };
+    let problem = Problem::from(client.attach(tokio_stream::iter([hello])).await.unwrap_err());
+    let fields: Vec<_> = problem.violations.iter().map(|v| v.field.as_str()).collect();
+    assert_eq!(fields, ["hello.shard", "hello.incarnation"]);
+    replica.stop().await;
+}
