@@ -93,7 +93,7 @@ struct RunArguments {
     /// Pretend: report invented numbers for a shard that does not exist. For measuring routers.
     #[arg(long)]
     simulate: bool,
-    /// With --simulate: how many agents, for shards named <shard>0000 and so on.
+    /// With --simulate: how many agents, for shards named `<shard>0000` and so on.
     #[arg(long, requires = "simulate", value_name = "COUNT", default_value_t = 1)]
     agents: usize,
 }
@@ -163,9 +163,13 @@ async fn stay(config: AgentConfig, arguments: RunArguments) -> anyhow::Result<Ex
         let simulation = Simulation {
             router: config.router.clone(),
             agents: arguments.agents,
-            shard_prefix: config.shard.clone(),
             interval: config.report.interval,
             ..Simulation::default()
+        };
+        let simulation = if config.shard.is_empty() {
+            simulation
+        } else {
+            Simulation { shard_prefix: config.shard.clone(), ..simulation }
         };
         run_simulated(config, simulation, listener, shutdown).await
     } else {

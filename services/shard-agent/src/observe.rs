@@ -9,7 +9,7 @@
 mod looks;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -29,7 +29,7 @@ use crate::{
     config::AgentConfig,
     metrics::AgentMetrics,
     owners::Owners,
-    probe::{Outcome, Runner},
+    probe::{Look, Observe, Outcome, Runner, Ticket},
     report::State,
     usage::{Peaks, Usage, attribute},
 };
@@ -51,7 +51,6 @@ pub(crate) trait Source: Send + 'static {
 pub(crate) struct Sighting {
     pub(crate) state: State,
     pub(crate) signals: Signals,
-    pub(crate) usage: Option<Usage>,
 }
 
 /// All probes of one shard.
@@ -69,6 +68,8 @@ pub(crate) struct Observer {
     thresholds: Thresholds,
     capacity: Option<Resources>,
     airflow_version: String,
+    /// Whether every probe looked once.
+    looked: bool,
 }
 
 impl Observer {
@@ -103,19 +104,18 @@ impl Observer {
             thresholds: Thresholds::from(&config.thresholds),
             capacity: config.capacity.resources(),
             airflow_version: String::new(),
+            looked: false,
         })
     }
 
     /// Looks at everything once and waits for all of it, samples too.
     pub(crate) async fn observe_all(&mut self) -> Sighting {
-        // Each look has a limit of its own.
-        self.look(None).await;
+        self.look(Wait::ForAll).await;
         self.put_together()
     }
 
-    /// Asks all probes to look and waits for those of every report, at most `patience`; without
-    /// it, for all.
-    async fn look(&mut self, patience: Option<Duration>) {
+    /// Asks all probes to look and waits.
+    async fn look(&mut self, wait: Wait) {
         let now = Instant::now();
         let samples = (self.activity.ask_if_due(now), self.sizes.ask_if_due(now));
         let (metadata, broker, api) = (self.metadata.ask(), self.broker.ask(), self.api.ask());
@@ -126,11 +126,12 @@ impl Observer {
                 self.api.served(api)
             )
         };
-        match patience {
+        match wait {
             // What does not answer in time fails at its own limit; until then its last outcome
             // stands.
-            Some(patience) => drop(timeout(patience, every_report).await),
-            None => {
+            Wait::AtMost(patience) => drop(timeout(patience, every_report).await),
+            Wait::ForEveryReport => drop(every_report.await),
+            Wait::ForAll => {
                 let rare = async {
                     if let Some(ticket) = samples.0 {
                         self.activity.runner.served(ticket).await;
@@ -168,36 +169,71 @@ impl Observer {
             health: assess(&signals, &self.thresholds),
             usage: usage.as_ref().map(|usage| usage.shard),
             capacity: self.capacity,
-            namespaces: usage
-                .as_ref()
-                .map(|usage| Arc::new(usage.namespaces.clone()))
-                .unwrap_or_default(),
             signals: wire_signals(&signals, &metadata, &broker, &api),
             unowned_dags: usage.as_ref().map_or(0, |usage| usage.unowned_dags),
+            namespaces: usage.map(|usage| Arc::new(usage.namespaces)).unwrap_or_default(),
             airflow_version: self.airflow_version.clone(),
             schema_revision: self.revision.borrow().clone(),
         };
-        Sighting { state, signals, usage }
+        Sighting { state, signals }
     }
+}
+
+/// What an observation waits for. Each look ends by a limit of its own.
+#[derive(Debug, Clone, Copy)]
+enum Wait {
+    /// The probes of every report, for so long.
+    AtMost(Duration),
+    /// The probes of every report.
+    ForEveryReport,
+    /// These and the samples.
+    ForAll,
 }
 
 impl Source for Observer {
     async fn observe(&mut self, patience: Duration) -> State {
-        self.look(Some(patience)).await;
+        // The first report waits, within the limits of the probes: what was not looked at yet is
+        // not known to be bad.
+        let wait = if self.looked { Wait::AtMost(patience) } else { Wait::ForEveryReport };
+        self.look(wait).await;
+        self.looked = true;
         self.put_together().state
     }
 }
 
-fn runner<L: crate::probe::Look>(
+fn runner<L: Look>(
     look: Option<L>,
     limit: Duration,
     metrics: &AgentMetrics,
     name: &'static str,
 ) -> Runner<L::Sight> {
     match look {
-        Some(look) => Runner::start(look, limit, metrics.probe(name)),
+        Some(look) => Runner::start(look, limit, watch_probe(metrics, name)),
         None => Runner::not_configured(),
     }
+}
+
+/// Counts the looks of a probe, and logs when what comes of them changes: not every failure of an
+/// outage.
+fn watch_probe(metrics: &AgentMetrics, name: &'static str) -> Observe {
+    let count = metrics.probe(name);
+    let complaint = Mutex::new(None::<String>);
+    Arc::new(move |probe: &Probe, took: Duration| {
+        count(probe, took);
+        let now = match probe {
+            Probe::Failed(why) | Probe::Unsupported(why) => Some(why.clone()),
+            Probe::Ok(_) | Probe::NotConfigured => None,
+        };
+        let mut before = complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*before, &now) {
+            (_, Some(why)) if *before != now => {
+                tracing::warn!(probe = name, why, "cannot look at the shard");
+            }
+            (Some(_), None) => tracing::info!(probe = name, "can look at the shard again"),
+            _ => {}
+        }
+        *before = now;
+    })
 }
 
 /// A probe that costs too much for every report.
@@ -213,7 +249,7 @@ impl<T: Send + Sync + 'static> Rarely<T> {
         Self { runner, interval, due: None }
     }
 
-    fn ask_if_due(&mut self, now: Instant) -> Option<crate::probe::Ticket> {
+    fn ask_if_due(&mut self, now: Instant) -> Option<Ticket> {
         if self.due.is_some_and(|due| now < due) {
             return None;
         }

@@ -10,6 +10,10 @@ use tokio::{
 
 use crate::{link::Outbox, metrics::AgentMetrics, observe::Source};
 
+/// Bounds of what an agent may be told.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+const INTERVAL_MAX: Duration = Duration::from_mins(5);
+
 /// Most that a report waits for the probes.
 const PATIENCE_MAX: Duration = Duration::from_secs(1);
 
@@ -24,9 +28,9 @@ pub(crate) async fn keep_reporting(
     condition: Option<Condition>,
     shutdown: Shutdown,
 ) -> Result<(), Infallible> {
-    let mut due = Instant::now() + phase(*interval.borrow_and_update());
+    let mut due = Instant::now() + phase(bounded(*interval.borrow_and_update()));
     loop {
-        let every = *interval.borrow();
+        let every = bounded(*interval.borrow());
         let state = tokio::select! {
             state = source.observe((every / 2).min(PATIENCE_MAX)) => state,
             () = shutdown.triggered() => return Ok(()),
@@ -36,22 +40,26 @@ pub(crate) async fn keep_reporting(
         if let Some(condition) = &condition {
             condition.met();
         }
-        tokio::select! {
-            () = sleep_until(due) => {
-                let now = Instant::now();
-                // Whole intervals that were missed are left out, so that the phase stays.
-                let missed = now.duration_since(due).div_duration_f64(every).floor() as u32;
-                due += every * (missed + 1);
+        loop {
+            tokio::select! {
+                () = sleep_until(due) => break,
+                // The sender lives as long as the agent.
+                Ok(()) = interval.changed() => {
+                    due = Instant::now() + phase(bounded(*interval.borrow_and_update()));
+                }
+                () = shutdown.triggered() => return Ok(()),
             }
-            // The sender lives as long as the agent.
-            Ok(()) = interval.changed() => {
-                due = Instant::now() + phase(*interval.borrow_and_update());
-                sleep_until(due).await;
-                due += *interval.borrow();
-            }
-            () = shutdown.triggered() => return Ok(()),
         }
+        let every = bounded(*interval.borrow());
+        // Whole intervals that were missed are left out, so that the phase stays.
+        let missed = due.elapsed().div_duration_f64(every).floor() as u32;
+        due += every * missed.saturating_add(1);
     }
+}
+
+/// An interval within its bounds.
+pub(crate) fn bounded(interval: Duration) -> Duration {
+    interval.clamp(INTERVAL_MIN, INTERVAL_MAX)
 }
 
 fn phase(interval: Duration) -> Duration {

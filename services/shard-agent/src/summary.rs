@@ -81,8 +81,8 @@ pub struct NamespaceSummary {
 
 impl Summary {
     pub(crate) fn new(shard: String, sighting: Sighting) -> Self {
-        let Sighting { state, signals, usage } = sighting;
-        let namespaces = usage.into_iter().flat_map(|usage| usage.namespaces);
+        let Sighting { state, signals } = sighting;
+        let namespaces = state.namespaces.iter();
         Self {
             shard,
             health: state.health,
@@ -102,7 +102,7 @@ impl Summary {
             signals: signal_list(&signals),
             usage: state.usage,
             capacity: state.capacity,
-            namespaces: namespaces.map(|(name, seen)| namespace(name.to_string(), seen)).collect(),
+            namespaces: namespaces.map(|(name, seen)| namespace(name.to_string(), *seen)).collect(),
             unowned_dags: state.unowned_dags,
         }
     }

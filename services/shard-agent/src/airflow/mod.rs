@@ -7,6 +7,11 @@
 //! Invariant: nothing is written, no statement runs longer than its timeout, and a schema that is
 //! not known is refused, never guessed. It must not know namespaces: rows are grouped by dag_id,
 //! and whose DAG it is is decided elsewhere.
+//!
+//! The tables that are read, for a database role that may read no others: `alembic_version`, `dag`,
+//! `dag_code`, `dag_run`, `import_error`, `job`, `log`, `rendered_task_instance_fields`,
+//! `serialized_dag`, `slot_pool`, `task_instance`, `task_instance_history` and `xcom`. Of the last
+//! few only rows are counted; tables that hold secrets are never touched.
 
 pub mod api;
 mod dialect;

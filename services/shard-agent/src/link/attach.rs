@@ -25,10 +25,6 @@ use crate::{backoff::Backoff, metrics::AgentMetrics};
 /// How often a report is a full one where the router does not say.
 pub(super) const FULL_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Bounds of what a router may ask for.
-const REPORT_INTERVAL_MIN: Duration = Duration::from_millis(100);
-const REPORT_INTERVAL_MAX: Duration = Duration::from_mins(5);
-
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 const BACKOFF_MOST: Duration = Duration::from_secs(10);
 
@@ -186,7 +182,6 @@ impl Attachment {
     fn welcomed(&self, welcome: &Welcome) {
         let interval = Duration::from_millis(welcome.report_interval_ms.unsigned_abs());
         if !interval.is_zero() {
-            let interval = interval.clamp(REPORT_INTERVAL_MIN, REPORT_INTERVAL_MAX);
             self.report_interval
                 .send_if_modified(|known| std::mem::replace(known, interval) != interval);
         }
@@ -201,7 +196,7 @@ impl Attachment {
 
     async fn converse(&self, mut incoming: Streaming<AttachResponse>) -> End {
         loop {
-            let interval = *self.report_interval.borrow();
+            let interval = crate::reporting::bounded(*self.report_interval.borrow());
             let patience = (interval * SILENT_INTERVALS).max(SILENT_MIN);
             let look_again = Instant::now() + patience / 4;
             tokio::select! {

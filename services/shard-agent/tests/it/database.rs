@@ -309,6 +309,26 @@ async fn a_database_without_airflow_and_a_wrong_password_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_role_that_may_read_the_documented_tables_suffices() {
+    let shard = database(AirflowVersion::V3_3_2).await;
+    fill(&shard, "small-3.3.sql").await;
+    query(
+        &shard,
+        "CREATE ROLE reader LOGIN PASSWORD 'reader'; GRANT SELECT ON alembic_version, dag, \
+         dag_code, dag_run, import_error, job, log, rendered_task_instance_fields, \
+         serialized_dag, slot_pool, task_instance, task_instance_history, xcom TO reader",
+    )
+    .await;
+    let owner = shard.metadata_url();
+    let (_, place) = owner.rsplit_once('@').unwrap();
+    let reader = url(format!("postgres://reader:reader@{place}"));
+    let mut reader = Reader::new(&reader, LIMIT).unwrap();
+    assert_eq!(reader.pulse().await.unwrap().dags.len(), 9);
+    assert_eq!(reader.activity(Duration::from_secs(30)).await.unwrap().failures, 2);
+    assert!(reader.sizes().await.unwrap().dags["pay__daily"] > 0);
+}
+
+#[tokio::test]
 async fn the_collation_of_the_database_changes_nothing() {
     let shard = database(AirflowVersion::V3_3_2).await;
     fill(&shard, "small-3.3.sql").await;
