@@ -43,8 +43,7 @@ impl Table {
                 let Some(building) = &mut self.building else {
                     bail!("a snapshot began in the middle");
                 };
-                building
-                    .extend(snapshot.assignments.into_iter().map(|a| (a.namespace.clone(), a)));
+                building.extend(snapshot.assignments.into_iter().map(|a| (a.namespace.clone(), a)));
                 if snapshot.last {
                     self.assignments = self.building.take().unwrap_or_default();
                     self.revision = message.revision;
