@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use airfleet_local::Postgres;
-use airfleet_proto::router::v1 as wire;
+use airfleet_proto::{agent::v1::attach_response::Message, router::v1 as wire};
 use airfleet_runtime::status::Problem;
 use support::{Replica, config, eventually, postgres, snapshot_in};
 use tonic::Code;
@@ -105,7 +105,13 @@ async fn serving_goes_on_while_the_store_is_away() {
         (problem.reason == "NOT_LEADER").then_some(())
     })
     .await;
+    // Agents stay, and what they report is taken in.
     agent.report(&[]).await;
+    let acknowledged = async || match agent.hear().await.unwrap() {
+        Message::ReportAck(ack) if ack.sequence == 2 => Some(()),
+        _ => None,
+    };
+    eventually("the report is acknowledged", acknowledged).await;
     watcher.next().await.unwrap();
 
     // Another starts meanwhile, from what the first one wrote down when it stopped.

@@ -2,11 +2,12 @@
 
 mod support;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
-use airfleet_proto::router::v1 as wire;
+use airfleet_proto::{registry::v1::manifest_entry::Kind, router::v1 as wire};
 use airfleet_runtime::status::Problem;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use sha2::Digest as _;
 use support::{Replica, config, entry, sqlite};
 use tonic::Code;
 
@@ -199,7 +200,6 @@ async fn a_large_change_comes_in_pieces_that_clients_can_take() {
     let mut entries = Vec::new();
     for number in 0..900 {
         let mut wide = entry(&format!("ns-{number:03}"));
-        use airfleet_proto::registry::v1::manifest_entry::Kind;
         let Some(Kind::Namespace(namespace)) = &mut wide.kind else { panic!() };
         namespace.prefixes =
             (0..40).map(|p| format!("ns{number:03}_{p:02}_{:x<190}", "")).collect();
@@ -246,19 +246,16 @@ async fn callers_do_only_what_their_role_allows() {
     let tokens = folder.path().join("tokens.toml");
     let mut file = String::new();
     for role in ["viewer", "tenant", "operator", "agent"] {
-        use sha2::Digest as _;
-        let sum: String = sha2::Sha256::digest(format!("secret-of-{role}"))
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let sum = sha2::Sha256::digest(format!("secret-of-{role}"));
+        let sum = sum.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         let more = match role {
             "tenant" => "namespaces = [\"*\"]\n",
             "agent" => "shard = \"shard-a\"\n",
             _ => "",
         };
-        file += &format!(
-            "[[token]]\nname = \"{role}\"\nsha256 = \"{sum}\"\nrole = \"{role}\"\n{more}\n"
-        );
+        writeln!(file, "[[token]]\nname = \"{role}\"\nsha256 = \"{sum}\"\nrole = \"{role}\"")
+            .unwrap();
+        file.push_str(more);
     }
     std::fs::write(&tokens, file).unwrap();
     let mut settings = config(&store);

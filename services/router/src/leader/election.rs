@@ -162,11 +162,19 @@ impl Leadership {
     /// Leads whenever the lease is held, until shutdown.
     pub(crate) async fn work(&self, source: Source, shutdown: Shutdown) {
         let mut lead = self.subscribe();
+        let mut table = self.tools.live.subscribe();
         loop {
             let term = tokio::select! {
                 () = shutdown.triggered() => return,
                 term = mine(&mut lead) => term,
             };
+            // Serving comes first: reading what a leader needs would only slow that down.
+            if !self.tools.live.is_ready() {
+                tokio::select! {
+                    () = shutdown.triggered() => return,
+                    _ = table.changed() => continue,
+                }
+            }
             let leader = match Leader::begin(self.tools.clone(), term).await {
                 Ok(leader) => leader,
                 Err(error) => {
@@ -192,6 +200,11 @@ impl Leadership {
             leader.end();
             self.current.store(None);
             self.note(&self.tools.store.lease().standing());
+            // One that ended although the lease is still held begins again, but not at once.
+            tokio::select! {
+                () = shutdown.triggered() => return,
+                () = tokio::time::sleep(BEGIN_AGAIN_AFTER) => {}
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 use airfleet_domain::{
     ids::{Generation, Revision},
-    routing::State,
+    routing::{Entry, State},
 };
 use airfleet_proto::{common::v1 as common, registry::v1 as wire};
 
@@ -146,7 +146,7 @@ async fn a_snapshot_in_pieces_forgets_what_it_does_not_have() {
     world.leader.take_in(vec![last, change(10, [declared("newer", 10)], &[])]).await.unwrap();
     assert_eq!(world.leader.manifest_revision(), Revision(10));
     let view = world.tools.live.view();
-    let names: Vec<_> = view.table.iter().map(|entry| entry.namespace()).collect();
+    let names: Vec<_> = view.table.iter().map(Entry::namespace).collect();
     assert_eq!(names, ["new", "newer", "one", "two"]);
     assert!(world.leader.fleet().shard("shard-b").is_none());
     world.check().await;
@@ -219,7 +219,7 @@ async fn one_that_does_not_know_what_became_of_a_commit_finds_out_first() {
     assert!(failed.unwrap_err().is_transient());
     world.leader.take_in(vec![change(3, [declared("two", 3)], &[])]).await.unwrap();
     let view = world.tools.live.view();
-    let names: Vec<_> = view.table.iter().map(|entry| entry.namespace()).collect();
+    let names: Vec<_> = view.table.iter().map(Entry::namespace).collect();
     assert_eq!(names, ["two", "unknown"]);
     world.check().await;
 }

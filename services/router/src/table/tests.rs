@@ -154,8 +154,8 @@ fn another_store_or_an_older_state_makes_everybody_start_over() {
 fn age_is_that_of_the_last_look_at_the_store() {
     let clock = clock();
     let live = Live::new(10, Arc::new(clock.clone()));
-    live.mark_age(Duration::from_secs(3600));
-    assert_eq!(live.age(), Duration::from_secs(3600));
+    live.mark_age(Duration::from_hours(1));
+    assert_eq!(live.age(), Duration::from_hours(1));
     let asked = live.now();
     clock.advance(Duration::from_secs(2));
     live.mark_current(asked);
@@ -189,7 +189,7 @@ fn a_file_brings_back_the_table_its_age_and_its_history() {
     assert_eq!(two.table.revision(), Revision(5));
     assert_eq!((&*two.store_id, two.origin), ("store-id", Origin::File));
     assert_eq!(two.shards, one.shards);
-    assert_eq!(other.age(), Duration::from_secs(60));
+    assert_eq!(other.age(), Duration::from_mins(1));
     assert_eq!(told(&other, 3), Some((strings(&["ddd"]), strings(&["bbb"]))));
     assert_eq!(other.counts(), live.counts());
     other.confirm();

@@ -29,7 +29,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
 /// How long a test waits for what has to happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Messages of the manifest that wait for a router.
 const MESSAGES_WAITING: usize = 10_000;
@@ -85,8 +85,22 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// Starts one, on the address that the settings name.
+    /// Starts one, on the address that the settings name. Its manifest comes from the test.
     pub(crate) fn start(config: Config) -> Self {
+        let (manifest, messages) = mpsc::channel(MESSAGES_WAITING);
+        Self::start_with(config, manifest, ManifestSource::Channel(messages))
+    }
+
+    /// Starts one whose manifest comes from the registry that the settings name.
+    pub(crate) fn start_configured(config: Config) -> Self {
+        Self::start_with(config, mpsc::channel(1).0, ManifestSource::Configured)
+    }
+
+    fn start_with(
+        config: Config,
+        manifest: mpsc::Sender<registry::WatchManifestResponse>,
+        source: ManifestSource,
+    ) -> Self {
         let listener = std::net::TcpListener::bind(config.server.listen).unwrap();
         let address = listener.local_addr().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -95,11 +109,9 @@ impl Replica {
             .build()
             .unwrap();
         let shutdown = Shutdown::new();
-        let (manifest, messages) = mpsc::channel(MESSAGES_WAITING);
         let (tell, ended) = tokio::sync::oneshot::channel();
         let stop = shutdown.clone();
         runtime.spawn(async move {
-            let source = ManifestSource::Channel(messages);
             let _ = tell.send(run_with(config, listener, stop, source).await);
         });
         let endpoint = tonic::transport::Endpoint::new(format!("http://{address}")).unwrap();
@@ -123,11 +135,15 @@ impl Replica {
     /// Starts one and waits until it leads.
     pub(crate) async fn leading(config: Config) -> Self {
         let replica = Self::start(config);
+        replica.until_leading().await;
+        replica
+    }
+
+    pub(crate) async fn until_leading(&self) {
         eventually("it leads", async || {
-            replica.status().await.filter(|status| status.leader).map(drop)
+            self.status().await.filter(|status| status.leader).map(drop)
         })
         .await;
-        replica
     }
 
     pub(crate) async fn until_ready(&self) {
