@@ -66,7 +66,9 @@ CREATE TABLE registry_events (
     after TEXT
 );
 
-CREATE INDEX registry_events_by_revision ON registry_events (revision);
+CREATE INDEX registry_events_by_revision ON registry_events (revision, sequence);
+
+CREATE INDEX registry_events_by_kind ON registry_events (kind, sequence);
 
 CREATE INDEX registry_events_by_name ON registry_events (kind, name, sequence);
 

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::{
     events::{AuditEvent, AuditFilter, Change, Revised},
     maintain::Retention,
-    page::{Filter, Page},
+    page::Filter,
     prefixes::Overlap,
     read::{Resume, Snapshot},
     write::{Action, Idempotency, Item, Outcome, Write, WriteError},

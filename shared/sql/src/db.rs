@@ -128,6 +128,7 @@ impl Db {
             started: Instant::now(),
             count: 0,
             pause: FIRST_PAUSE,
+            saw_duplicate: false,
             turn: None,
         }
     }
@@ -232,6 +233,7 @@ pub struct Attempts {
     started: Instant,
     count: u32,
     pause: Duration,
+    saw_duplicate: bool,
     /// Held from the first loss on.
     turn: Option<tokio::sync::OwnedMutexGuard<()>>,
 }
@@ -264,8 +266,14 @@ impl Attempts {
                 drop(tx);
                 Error::Contention { attempts: self.count, source: None }
             }
+            // With a fresh snapshot it either works or is a duplicate for good.
+            (_, Spoiled::Duplicate) if !self.saw_duplicate => {
+                self.saw_duplicate = true;
+                drop(tx);
+                Error::Contention { attempts: self.count, source: None }
+            }
             (Err(error), _) => return ControlFlow::Break(Err(error)),
-            (Ok(_), Spoiled::Failed) => {
+            (Ok(_), Spoiled::Duplicate | Spoiled::Failed) => {
                 return ControlFlow::Break(Err(Error::statement(
                     "COMMIT",
                     "a statement failed and its error was swallowed; return it",

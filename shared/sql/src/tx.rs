@@ -24,6 +24,9 @@ pub(crate) enum Spoiled {
     No,
     /// It lost against another writer and may work when run again.
     Contended,
+    /// A unique index refused a row on PostgreSQL. That may be a lost race too: what the other
+    /// writer has committed is not in this transaction's snapshot, but in the index.
+    Duplicate,
     /// It failed for good.
     Failed,
 }
@@ -269,7 +272,7 @@ impl Tx {
         match self.spoiled {
             Spoiled::No => Ok(()),
             Spoiled::Contended => Err(Error::Contention { attempts: 1, source: None }),
-            Spoiled::Failed => Err(Error::statement(
+            Spoiled::Duplicate | Spoiled::Failed => Err(Error::statement(
                 sql.as_str(),
                 "an earlier statement of this transaction failed",
             )),
@@ -281,7 +284,13 @@ impl Tx {
             && self.spoiled == Spoiled::No
             && error.spoils_transaction()
         {
-            self.spoiled = if error.is_contention() { Spoiled::Contended } else { Spoiled::Failed };
+            self.spoiled = if error.is_contention() {
+                Spoiled::Contended
+            } else if error.is_unique_violation() && self.is_postgres() {
+                Spoiled::Duplicate
+            } else {
+                Spoiled::Failed
+            };
         }
         result
     }

@@ -39,6 +39,7 @@ on_both_engines!(
     reads_see_one_snapshot,
     reads_cannot_write,
     a_slow_statement_is_stopped,
+    a_lost_race_for_a_key_is_run_again,
     a_starved_caller_is_told_busy,
     retries_are_bounded,
     scan_folds_a_whole_table,
@@ -402,6 +403,37 @@ async fn a_slow_statement_is_stopped(store: Store) {
     .unwrap_err();
     assert!(error.is_unavailable(), "{error:?}");
     put(&db, "after", 1).await.unwrap();
+}
+
+/// Each takes the next number and makes a row of it, which collides before the number does.
+async fn a_lost_race_for_a_key_is_run_again(store: Store) {
+    let db = with_schema(&store).await;
+    put(&db, "next", 0).await.unwrap();
+    let tasks = (0..8).map(|_| {
+        let db = db.clone();
+        async move {
+            for _ in 0..20 {
+                write_tx!(db, |tx| -> Result<()> {
+                    let sql = "SELECT number FROM things WHERE name = 'next'";
+                    let next: i64 = tx.fetch_one(sql, params![], |row| row.get(0)).await?;
+                    tx.execute(
+                        "INSERT INTO things (name, number) VALUES ($1, $2)",
+                        params![format!("thing-{next}"), next],
+                    )
+                    .await?;
+                    tx.execute(
+                        "UPDATE things SET number = $1 WHERE name = 'next'",
+                        params![next + 1],
+                    )
+                    .await?;
+                    Ok(())
+                })
+                .unwrap();
+            }
+        }
+    });
+    collect(tasks).await;
+    assert_eq!(number(&db, "next").await, Some(160));
 }
 
 async fn a_starved_caller_is_told_busy(store: Store) {

@@ -202,8 +202,8 @@ mod tests {
     fn every_field_of_the_messages_has_a_path() {
         let set = prost_types::FileDescriptorSet::decode(airfleet_proto::DESCRIPTORS).unwrap();
         let fields = |message: &str| -> Vec<prost_types::FieldDescriptorProto> {
-            let messages = set.file.iter().flat_map(|file| &file.message_type);
-            let found = messages.filter(|one| one.name() == message).next_back();
+            let mut messages = set.file.iter().flat_map(|file| &file.message_type);
+            let found = messages.rfind(|one| one.name() == message);
             found.unwrap().field.clone()
         };
         let mut checked = 0;

@@ -1,14 +1,15 @@
 //! Every change, once: for the audit, for watches that resume, and for answers that are repeated.
 
+use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use airfleet_domain::ids::Revision;
 use airfleet_domain::manifest::{Entry, Namespace, Shard};
-use airfleet_sql::{Row, Tx, params};
+use airfleet_sql::{Row, Sql, Tx, params};
 use serde::{Deserialize, Serialize};
 
-use super::write::{Item, Write};
+use super::write::{self, Item};
 use super::{ENTRY_COLUMNS, Error, Key, Kind, Store, Stored, entry_row, kind_column};
 
 /// One event of the audit.
@@ -133,7 +134,7 @@ fn parse_document(
 
 pub(super) async fn insert<'a>(
     tx: &mut Tx,
-    write: &Write,
+    write: &write::Write,
     revision: Revision,
     events: impl Iterator<Item = NewEvent<'a>>,
 ) -> airfleet_sql::Result<()> {
@@ -214,12 +215,7 @@ pub(super) async fn as_of(
         return Ok(then);
     }
     let sql = format!("SELECT {ENTRY_COLUMNS} FROM registry_entries WHERE kind = $1 AND name = $2");
-    tx.fetch_optional(
-        airfleet_sql::Sql::assembled(sql),
-        params![kind.as_str(), &key.name],
-        entry_row,
-    )
-    .await
+    tx.fetch_optional(Sql::assembled(sql), params![kind.as_str(), &key.name], entry_row).await
 }
 
 impl Store {
@@ -232,44 +228,41 @@ impl Store {
         limit: usize,
         max_bytes: usize,
     ) -> Result<(Vec<AuditEvent>, bool), Error> {
-        // A condition that is not wanted holds for all.
-        let sql = "SELECT sequence, revision, kind, name, action, happened_at, actor, request_id,
-                reason, before, after
-             FROM registry_events
-             WHERE sequence < $1 AND (kind = $2 OR $2 = '') AND (name = $3 OR $3 = '')
-             ORDER BY sequence DESC LIMIT $4";
-        // Said apart where both are given, so that an index is used.
-        let by_name = "SELECT sequence, revision, kind, name, action, happened_at, actor,
-                request_id, reason, before, after
-             FROM registry_events
-             WHERE sequence < $1 AND kind = $2 AND name = $3
-             ORDER BY sequence DESC LIMIT $4";
-        let is_exact = filter.kind.is_some() && filter.name.is_some();
-        let binds = params![
-            before.unwrap_or(i64::MAX),
-            filter.kind.map_or("", Kind::as_str),
-            filter.name.as_deref().unwrap_or(""),
-            limit as i64 + 1,
-        ];
+        let mut binds = params![before.unwrap_or(i64::MAX), limit as i64 + 1];
+        let mut condition = String::new();
+        match (filter.kind, &filter.name) {
+            (None, None) => {}
+            (Some(kind), _) => {
+                binds.push(kind.as_str().into());
+                condition += " AND kind = $3";
+            }
+            // Every kind is named, so that the index by kind and name serves.
+            (None, Some(_)) => condition += " AND kind IN ('namespace', 'shard')",
+        }
+        if let Some(name) = &filter.name {
+            binds.push(name.into());
+            write!(condition, " AND name = ${}", binds.len()).expect("a String takes everything");
+        }
+        let sql = format!(
+            "SELECT sequence, revision, kind, name, action, happened_at, actor, request_id, reason,
+                before, after
+             FROM registry_events WHERE sequence < $1{condition}
+             ORDER BY sequence DESC LIMIT $2"
+        );
         let mut tx = self.read().await?;
         let page = (Vec::new(), 0, false);
         let (events, _, more) = tx
-            .fold_until(
-                if is_exact { by_name } else { sql },
-                binds,
-                page,
-                move |(events, bytes, more), row| {
-                    if events.len() == limit || *bytes >= max_bytes {
-                        *more = true;
-                        return Ok(ControlFlow::Break(()));
-                    }
-                    for column in [9, 10] {
-                        *bytes += row.get::<Option<String>>(column)?.map_or(0, |text| text.len());
-                    }
-                    events.push(audit_row(row)?);
-                    Ok(ControlFlow::Continue(()))
-                },
-            )
+            .fold_until(Sql::assembled(sql), binds, page, move |(events, bytes, more), row| {
+                if events.len() == limit || *bytes >= max_bytes {
+                    *more = true;
+                    return Ok(ControlFlow::Break(()));
+                }
+                for column in [9, 10] {
+                    *bytes += row.get::<Option<String>>(column)?.map_or(0, |text| text.len());
+                }
+                events.push(audit_row(row)?);
+                Ok(ControlFlow::Continue(()))
+            })
             .await?;
         Ok((events, more))
     }
@@ -287,7 +280,7 @@ impl Store {
         let (revised, ..) = tx
             .fold_until(
                 "SELECT revision, kind, name, after, LENGTH(after) FROM registry_events
-                 WHERE revision > $1 ORDER BY sequence LIMIT $2",
+                 WHERE revision > $1 ORDER BY revision, sequence LIMIT $2",
                 // No revision has more changes than one call may make, so the last one that is
                 // begun can be finished.
                 params![after.0, (max_changes + crate::service::APPLY_MAX) as i64],

@@ -4,7 +4,7 @@ use airfleet_domain::ids::Revision;
 use airfleet_sql::{Sql, Tx, params};
 
 use super::page::read_page;
-use super::{ENTRY_COLUMNS, Filter, Head, Key, Kind, Page, Result, Store, Stored, entry_row, head};
+use super::{ENTRY_COLUMNS, Filter, Head, Key, Kind, Result, Store, Stored, entry_row, head};
 
 /// How somebody who has the manifest of some revision gets to the present one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,15 +79,23 @@ impl Snapshot {
         limit: usize,
         max_bytes: usize,
     ) -> Result<(Vec<Stored>, bool)> {
-        let Some((kind, after)) = self.next.take() else { return Ok((Vec::new(), true)) };
-        let filter = Filter { kind: Some(kind), ..Filter::default() };
-        let Page { entries, next } =
-            read_page(&mut self.tx, &filter, &after, limit, max_bytes).await?;
-        self.next = match (next, kind) {
-            (Some(name), kind) => Some((kind, name)),
-            (None, Kind::Shard) => Some((Kind::Namespace, String::new())),
-            (None, Kind::Namespace) => None,
-        };
+        let mut entries = Vec::new();
+        while let Some((kind, after)) = self.next.take() {
+            let filter = Filter { kind: Some(kind), ..Filter::default() };
+            // The few bytes of shards before the first namespaces do not count.
+            let room = limit - entries.len();
+            let page = read_page(&mut self.tx, &filter, &after, room, max_bytes).await?;
+            entries.extend(page.entries);
+            self.next = match (page.next, kind) {
+                (Some(name), kind) => Some((kind, name)),
+                (None, Kind::Shard) => Some((Kind::Namespace, String::new())),
+                (None, Kind::Namespace) => None,
+            };
+            let is_new_kind = matches!(&self.next, Some((_, after)) if after.is_empty());
+            if !is_new_kind || entries.len() >= limit / 2 {
+                break;
+            }
+        }
         Ok((entries, self.next.is_none()))
     }
 }

@@ -251,6 +251,8 @@ async fn carry_out<R>(
         return Ok(Outcome { revision: head.revision, items, replayed: false });
     }
     let revision = head.revision.next();
+    // First, so that writers of other replicas wait here and not halfway.
+    advance(tx, head, revision, &changed).await?;
     write_entries(tx, &changed).await?;
     write_labels(tx, &changed).await?;
     write_owners(tx, &changed).await?;
@@ -266,7 +268,6 @@ async fn carry_out<R>(
         })
     });
     events::insert(tx, write, revision, events).await?;
-    advance(tx, head, revision, &changed).await?;
     Ok(Outcome { revision, items, replayed: false })
 }
 
