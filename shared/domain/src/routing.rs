@@ -13,13 +13,15 @@
 //!
 //! # How it is laid out
 //!
-//! At a million namespaces a table is some 200 MB, far more than caches hold, so a lookup costs as
-//! many memory accesses as have to follow one another. There are two:
+//! At a million namespaces a table is some 300 MB, far more than caches hold, so what counts is how
+//! often a lookup goes to memory and how much else it does meanwhile: a processor looks ahead a few
+//! hundred instructions, so short lookups wait for memory together, long ones one by one.
 //!
-//! 1. [`ends`] rules out nearly all starts of the dag_id without leaving the first-level cache.
-//! 2. [`index`], a persistent hash index, finds the slot of a start: one access.
-//! 3. The [`entry`] itself, numbers and texts in one block, confirms the name: one access, to what
-//!    the caller is about to read anyway.
+//! 1. [`ends`] rules out nearly all starts of the dag_id, eight bytes at a time, from the first-level
+//!    cache.
+//! 2. [`index`], a persistent hash index, finds the slot of a start: one access, the only one for a
+//!    name of up to 20 bytes, since the slot holds it. A longer name is confirmed in its entry.
+//! 3. The [`entry`], numbers and texts in one block, is what the caller then reads.
 //!
 //! The same index, keyed by name, finds a namespace. [`order`] lists them.
 //!
@@ -32,8 +34,11 @@
 //! - *Binary search over prefix lengths* (markers at the halves) bounds the lookups by the logarithm
 //!   of the number of lengths; with the endings known there is one lookup as a rule, and markers
 //!   would have to be counted and kept in step.
-//! - *Prefix bytes in the slots* decide without reaching the entry, but the caller reads the entry;
-//!   slots twice as large cost 20 bytes a name for nothing.
+//! - *Slots of a tag and a pointer* are half as large, but every name is then confirmed in its
+//!   entry: a second access that has to wait for the first. That took twice as long.
+//! - *Cells of four slots* instead of windows that slide: one name in six overflowed its cell, and
+//!   each of those is a guess that the processor gets wrong only after memory has answered.
+//! - *A hash alone, without the name,* would be exact only until someone finds a collision.
 //! - *A mutable map behind a lock*, or two maps of which one is written while the other serves:
 //!   readers would see half a batch, wait for the writer, or it for them, and memory doubles.
 //! - *General persistent maps* (hash array mapped tries) reach a value through five or six nodes.
@@ -175,7 +180,7 @@ impl Table {
                 let mut starts = self.ends.starts(dag_id.as_bytes());
                 group[size] = starts
                     .next()
-                    .map(|start| (starts, start, self.by_prefix.probe(self.hash(start))));
+                    .map(|start| (starts, start, self.by_prefix.probe(self.hash(start), start)));
                 size += 1;
             }
             if size == 0 {
@@ -184,8 +189,8 @@ impl Table {
             let group = &mut group[..size];
             let mut candidates = [0; GROUP];
             for (candidates, first) in candidates.iter_mut().zip(&*group) {
-                if let Some((_, start, Some(probe))) = first {
-                    *candidates = probe.candidates(start);
+                if let Some((_, _, Some(probe))) = first {
+                    *candidates = probe.candidates();
                 }
             }
             for (candidates, first) in candidates.into_iter().zip(group) {

@@ -6,8 +6,8 @@
 //! few conventions looks up one start of most dag_ids.
 //!
 //! Ruling out comes before every look-up and counts its instructions: the fewer, the more look-ups
-//! a processor keeps in flight while memory answers. So it takes eight bytes at a time, then all
-//! starts at once.
+//! a processor keeps in flight while memory answers. So it takes eight bytes at a time, and only
+//! where prefixes end.
 //!
 //! Invariant: a prefix in the table is never ruled out. Others may pass; the index decides.
 
@@ -30,28 +30,41 @@ enum Ending {
     Other,
 }
 
-/// Starts that are ruled on together: a bit for each. The start of length n is bit n - 1.
-const BLOCK: usize = u64::BITS as usize;
+/// Bytes that are read together, as a number with the first byte lowest.
+const WORD: usize = size_of::<u64>();
 
-/// Lengths that prefixes have, by ending.
+/// Bytes of a word that are ruled on. The first is there for what stands before the second, but at
+/// the very start.
+const STEP: usize = WORD - 1;
+
+/// The lowest bit of each byte of a word.
+const LOWEST: u64 = 0x0101_0101_0101_0101;
+
+/// The highest bit of each byte of a word: what marks the byte.
+const HIGHEST: u64 = 0x80 * LOWEST;
+
+/// Where prefixes end within one word: marks by ending.
 #[derive(Clone, Copy, Default)]
-struct Lengths {
-    with: [u64; Ending::Other as usize + 1],
+struct Word {
+    /// Place of its first byte: a multiple of [`STEP`].
+    from: usize,
+    underscore: Marks,
+    point: Marks,
+    other: u64,
 }
 
-/// What a look-up reads.
-#[derive(Clone, Default)]
-struct Filter {
-    /// Length of the longest prefix. Bytes.
-    longest: usize,
-    /// Up to there, block by block.
-    lengths: Vec<Lengths>,
+/// Marks for a separator that follows another character, and for one that follows a separator.
+#[derive(Clone, Copy, Default)]
+struct Marks {
+    first: u64,
+    second: u64,
 }
 
 /// The endings of all prefixes, with their number. A clone shares everything.
 #[derive(Clone, Default)]
 pub(super) struct Ends {
-    filter: Arc<Filter>,
+    /// The words in which prefixes end, the last first.
+    words: Arc<Vec<Word>>,
     counts: Arc<BTreeMap<(usize, Ending), usize>>,
 }
 
@@ -60,10 +73,7 @@ impl Ends {
     /// characters: one that cuts a character equals no prefix.
     #[inline]
     pub(super) fn starts<'a>(&'a self, dag_id: &'a [u8]) -> Starts<'a> {
-        let filter = &*self.filter;
-        // Whole words are less work; no prefix has the lengths that this adds.
-        let dag_id = &dag_id[..dag_id.len().min(filter.longest.next_multiple_of(8))];
-        Starts { filter, dag_id, blocks: dag_id.len().div_ceil(BLOCK), left: 0 }
+        Starts { words: self.words.iter(), dag_id, from: 0, marks: 0 }
     }
 
     /// Takes note of a prefix that was added.
@@ -72,7 +82,7 @@ impl Ends {
         let count = counts.entry((prefix.len(), ending(prefix))).or_default();
         *count += 1;
         if *count == 1 {
-            self.filter = Arc::new(Filter::of(counts.keys()));
+            self.words = words(counts.keys());
         }
     }
 
@@ -84,49 +94,42 @@ impl Ends {
         *count -= 1;
         if *count == 0 {
             counts.remove(&key);
-            self.filter = Arc::new(Filter::of(counts.keys()));
+            self.words = words(counts.keys());
         }
     }
 }
 
-impl Filter {
-    fn of<'a>(endings: impl Iterator<Item = &'a (usize, Ending)>) -> Self {
-        let mut filter = Self::default();
-        for (length, ending) in endings {
-            // A prefix is never empty; one that were would be ruled out, not found.
-            let Some(last) = length.checked_sub(1) else { continue };
-            filter.longest = filter.longest.max(*length);
-            filter.lengths.resize(filter.longest.div_ceil(BLOCK), Lengths::default());
-            filter.lengths[last / BLOCK].with[*ending as usize] |= 1 << (last % BLOCK);
+/// The words of these endings, which come by length.
+fn words<'a>(endings: impl DoubleEndedIterator<Item = &'a (usize, Ending)>) -> Arc<Vec<Word>> {
+    let mut words: Vec<Word> = Vec::new();
+    for (length, ending) in endings.rev() {
+        // A prefix is never empty; one that were would be ruled out, not found.
+        let Some(last) = length.checked_sub(1) else { continue };
+        let from = last.saturating_sub(1) / STEP * STEP;
+        if words.last().is_none_or(|word| word.from != from) {
+            words.push(Word { from, ..Word::default() });
         }
-        filter
+        let Some(word) = words.last_mut() else { continue };
+        let marks = match ending {
+            Ending::Underscore => &mut word.underscore.first,
+            Ending::SecondUnderscore => &mut word.underscore.second,
+            Ending::Point => &mut word.point.first,
+            Ending::SecondPoint => &mut word.point.second,
+            Ending::Other => &mut word.other,
+        };
+        *marks |= 0x80 << (8 * (last - from));
     }
-
-    /// The starts in a block that may be prefixes.
-    #[inline]
-    fn candidates(&self, dag_id: &[u8], block: usize) -> u64 {
-        let start = block * BLOCK;
-        let bytes = &dag_id[start..dag_id.len().min(start + BLOCK)];
-        let Marks { underscores, points } = Marks::of(bytes);
-        let separators = underscores | points;
-        let before = start.checked_sub(1).is_some_and(|before| is_separator(dag_id[before]));
-        let second = separators << 1 | u64::from(before);
-        let within = u64::MAX >> (BLOCK - bytes.len());
-        let [underscore, second_underscore, point, second_point, other] = self.lengths[block].with;
-        underscores & (underscore & !second | second_underscore & second)
-            | points & (point & !second | second_point & second)
-            | other & within
-    }
+    Arc::new(words)
 }
 
 /// The starts of a dag_id that may be prefixes, longest first.
 pub(super) struct Starts<'a> {
-    filter: &'a Filter,
+    /// Those that have not been ruled on.
+    words: std::slice::Iter<'a, Word>,
     dag_id: &'a [u8],
-    /// Blocks that have not been ruled on.
-    blocks: usize,
-    /// What is left of the block after those.
-    left: u64,
+    /// What is left of the word before those.
+    from: usize,
+    marks: u64,
 }
 
 impl<'a> Iterator for Starts<'a> {
@@ -134,66 +137,68 @@ impl<'a> Iterator for Starts<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        while self.left == 0 {
-            self.blocks = self.blocks.checked_sub(1)?;
-            self.left = self.filter.candidates(self.dag_id, self.blocks);
+        loop {
+            while self.marks == 0 {
+                let word = self.words.next()?;
+                self.from = word.from;
+                self.marks = word.candidates(self.dag_id);
+            }
+            let mark = self.marks.ilog2();
+            self.marks ^= 1 << mark;
+            let start = self.dag_id.get(..=self.from + mark as usize / 8);
+            // Behind the end of a dag_id bytes may be marked, too.
+            if start.is_some() {
+                return start;
+            }
         }
-        let last = self.left.ilog2();
-        self.left ^= 1 << last;
-        self.dag_id.get(..=self.blocks * BLOCK + last as usize)
     }
 }
 
-/// Where separators are among up to 64 bytes, a bit for each. ASCII that cannot stand in a dag_id,
-/// and so not in a prefix, may be marked or not.
-struct Marks {
+impl Word {
+    /// Marks the last bytes of starts that may be prefixes.
+    #[inline]
+    fn candidates(&self, dag_id: &[u8]) -> u64 {
+        let Some(bytes) = dag_id.get(self.from..) else { return 0 };
+        let word = match bytes.first_chunk() {
+            Some(word) => u64::from_le_bytes(*word),
+            None => part_of_word(dag_id, self.from),
+        };
+        let Separators { underscores, points } = Separators::of(word);
+        let second = (underscores | points) << 8;
+        let by_place = |marks: Marks| marks.first ^ (marks.first ^ marks.second) & second;
+        underscores & by_place(self.underscore) | points & by_place(self.point) | self.other
+    }
+}
+
+/// The last word of a dag_id, if it is not full: zeros behind.
+fn part_of_word(dag_id: &[u8], from: usize) -> u64 {
+    let missing = 8 * (from + WORD - dag_id.len());
+    match dag_id.last_chunk() {
+        // To read some bytes again is less work than to copy the others.
+        Some(last) => u64::from_le_bytes(*last).checked_shr(missing as u32).unwrap_or(0),
+        None => dag_id.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    }
+}
+
+/// Marks of the separators in a word. ASCII that cannot stand in a dag_id, and so not in a prefix,
+/// may be marked or not.
+struct Separators {
     underscores: u64,
     points: u64,
 }
 
-impl Marks {
-    #[inline]
-    fn of(bytes: &[u8]) -> Self {
-        let mut marks = Self { underscores: 0, points: 0 };
-        let (words, rest) = bytes.as_chunks();
-        for word in words.iter().rev() {
-            let Self { underscores, points } = Self::of_word(*word);
-            marks.underscores = marks.underscores << 8 | underscores;
-            marks.points = marks.points << 8 | points;
-        }
-        if rest.is_empty() {
-            return marks;
-        }
-        // Where there are eight bytes, to read some of them again is less work than to copy.
-        let (last, from) = match bytes.last_chunk() {
-            Some(last) => (*last, bytes.len() - 8),
-            None => {
-                let mut word = [b'a'; 8];
-                word[..rest.len()].copy_from_slice(rest);
-                (word, 0)
-            }
-        };
-        let Self { underscores, points } = Self::of_word(last);
-        marks.underscores |= underscores << from;
-        marks.points |= points << from;
-        marks
-    }
-
+impl Separators {
     /// Without the bits that are cases of letters and signs, `_` is 0x5f, `-` and `.` are below
     /// 0x10, and letters and digits are neither; adding one makes single bits tell that.
     #[inline]
-    fn of_word(word: [u8; 8]) -> Self {
-        const EACH: u64 = 0x0101_0101_0101_0101;
-        const HIGHEST: u64 = 0x80 * EACH;
-        let word = u64::from_le_bytes(word);
-        let x = (word & (0x5f * EACH)) + EACH;
+    fn of(word: u64) -> Self {
+        let x = (word & (0x5f * LOWEST)) + LOWEST;
         let ascii = !word & HIGHEST;
-        // Brings the highest bits of the bytes together in the highest byte.
-        let gather = |marks: u64| ((marks & ascii) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-        Self { underscores: gather(x << 2), points: gather(!(x << 1 | x << 3)) }
+        Self { underscores: x << 2 & ascii, points: !(x << 1 | x << 3) & ascii }
     }
 }
 
+#[inline]
 fn is_separator(byte: u8) -> bool {
     matches!(byte, b'_' | b'.' | b'-')
 }
@@ -248,7 +253,7 @@ mod tests {
         ends.remove(b"abcde");
         assert_eq!(starts(&ends, "uvw_d"), ["uvw_"]);
         ends.remove(b"abc_");
-        assert!(ends.filter.lengths.is_empty() && ends.counts.is_empty());
+        assert!(ends.words.is_empty() && ends.counts.is_empty());
         assert_eq!(starts(&before, "abc.d"), ["abc.d", "abc."], "an older snapshot is untouched");
     }
 
@@ -270,18 +275,30 @@ mod tests {
 
     #[test]
     fn separators_are_marked_and_letters_and_digits_are_not() {
-        for length in 0..=BLOCK {
-            let id: Vec<u8> = (0..length).map(|at| b"a_Zz.09-A"[at * 7 % 9]).collect();
-            let Marks { underscores, points } = Marks::of(&id);
-            for at in 0..BLOCK {
-                let is = |bytes: &[u8]| id.get(at).is_some_and(|byte| bytes.contains(byte));
-                assert_eq!(underscores >> at & 1 == 1, is(b"_"), "{at} of {length}");
-                assert_eq!(points >> at & 1 == 1, is(b".-"), "{at} of {length}");
+        for byte in 0..=u8::MAX {
+            let Separators { underscores, points } = Separators::of(u64::from_le_bytes([byte; 8]));
+            let all_if = |is: bool| if is { HIGHEST } else { 0 };
+            if !byte.is_ascii() || byte.is_ascii_alphanumeric() || is_separator(byte) {
+                assert_eq!(underscores, all_if(byte == b'_'), "{byte:#x}");
+                assert_eq!(points, all_if(matches!(byte, b'.' | b'-')), "{byte:#x}");
             }
         }
-        for byte in (0..=u8::MAX).filter(|byte| !byte.is_ascii() || byte.is_ascii_alphanumeric()) {
-            let Marks { underscores, points } = Marks::of_word([byte; 8]);
-            assert_eq!((underscores, points), (0, 0), "{byte:#x}");
+    }
+
+    #[test]
+    fn every_start_is_ruled_on_alike_wherever_words_end() {
+        let text = "a_b.c-__d..e_.-f".repeat(3);
+        for length in 0..text.len() {
+            let dag_id = &text[..length];
+            for prefix in 1..=text.len() {
+                let mut ends = Ends::default();
+                add(&mut ends, &[&text[..prefix]]);
+                let expected: Vec<&str> = dag_id.get(..prefix).into_iter().collect();
+                assert_eq!(starts(&ends, dag_id), expected, "prefix {prefix} of {length}");
+                let other = "x".repeat(length);
+                let passes = length >= prefix && text.as_bytes()[prefix - 1].is_ascii_alphabetic();
+                assert_eq!(starts(&ends, &other).len(), usize::from(passes));
+            }
         }
     }
 }

@@ -1,19 +1,18 @@
 //! A persistent hash index from names to entries, made for few cache misses.
 //!
 //! Thirteen bits of a name's hash lead through three levels of nodes to a page, the next 32 bits
-//! are the name's tag and say in which cell of the page it lies. Nodes, with the lengths of their
-//! pages, stay in a core's second-level cache; a cell is two neighbouring cache lines and holds the
-//! names themselves up to 19 bytes. So a lookup of such a name goes to slow memory once; a longer
-//! name is compared in its entry.
+//! are the name's tag and say where in the page it lies. Nodes, with the lengths of their pages,
+//! stay in a core's second-level cache; slots hold the names themselves up to 20 bytes. So a lookup
+//! of such a name goes to slow memory once; a longer name is compared in its entry.
 //!
 //! A change copies one node on each level and one page: at a million names some 70 pointers and 120
 //! slots. Pages are rebuilt whole, so there are no tombstones. The depth is fixed: at ten million
-//! names pages hold 1,200 slots and a change copies 55 KB, which is still well below a millisecond.
+//! names pages hold 1,200 slots and a change copies 60 KB, which is still well below a millisecond.
 //! More and smaller pages would be cheaper to copy, but push the nodes out of the cache.
 //!
-//! Slots of a page are sorted by tag and lie in or after the cell that their tag has in proportion.
-//! Of several entries with the same name the one that [`precedence`] puts first comes first, and is
-//! the one that is found.
+//! Slots of a page are sorted by tag and lie at or soon after the place that their tag has in
+//! proportion. Of several entries with the same name the one that [`precedence`] puts first comes
+//! first, and is the one that is found.
 //!
 //! The index knows hashes and entries, not what its names mean or who hashed them.
 
@@ -30,31 +29,34 @@ const FANOUT: usize = 32;
 const LEVEL_BITS: [u32; 3] = [3, 5, 5];
 const PAGE_BITS: u32 = LEVEL_BITS[0] + LEVEL_BITS[1] + LEVEL_BITS[2];
 
-/// Slots of a cell.
-const WIDTH: usize = 4;
+/// Places that a lookup takes in at once: two or three cache lines.
+const WINDOW: usize = 4;
+
+/// Part of a page that is in use. Per cent. At 65, one slot in thirty lies outside its window.
+const FILL: usize = 65;
 
 /// Longest name that a slot holds. Bytes.
-const INLINE: usize = 19;
+const INLINE: usize = 20;
 
-/// The start of a name's slot: its length and bytes, zeros behind; or [`LONG`] and its place in the
-/// entry.
-type Key = [u8; INLINE + 1];
+/// A name, zeros behind; or, of a longer one, its place in the entry.
+type Key = [u8; INLINE];
 
-/// In place of the length, says that the name is longer than a slot holds.
+/// In place of a length, says that the name is longer than a slot holds.
 const LONG: u8 = u8::MAX;
 
-/// Slots with neighbouring tags. Every tag in use is odd; 0 marks a free slot. Free ones come last.
+/// A place in a page: one name of one entry, or free. Never across two cache lines.
 #[derive(Clone, Default)]
-#[repr(align(64))]
-struct Cell {
-    tags: [u32; WIDTH],
-    entries: [Option<Entry>; WIDTH],
-    keys: [Key; WIDTH],
+#[repr(align(32))]
+struct Slot {
+    entry: Option<Entry>,
+    /// 0 where the place is free.
+    tag: u32,
+    key: Key,
 }
 
-const _: () = assert!(size_of::<Cell>() == 128, "two cache lines");
+const _: () = assert!(size_of::<Slot>() == 32, "half a cache line");
 
-type Page = Arc<[Cell]>;
+type Page = Arc<[Slot]>;
 
 #[derive(Clone)]
 struct Node<T>([Option<T>; FANOUT]);
@@ -84,35 +86,41 @@ struct Path {
 
 impl Path {
     #[inline]
-    fn of(hash: u64) -> Self {
+    fn of(hash: u64, name: &[u8]) -> Self {
         let [root, branch, leaf] = LEVEL_BITS;
         let child = |end: u32, bits: u32| (hash >> (u64::BITS - end)) as usize % (1 << bits);
         Self {
             root: child(root, root),
             branch: child(root + branch, branch),
             leaf: child(root + branch + leaf, leaf),
-            tag: (hash >> (u64::BITS - PAGE_BITS - u32::BITS)) as u32 | 1,
+            tag: (hash >> (u64::BITS - PAGE_BITS - u32::BITS)) as u32 & !0xff | length(name),
         }
     }
+}
+
+/// What a tag ends with: the length of its name, never 0, or [`LONG`].
+#[inline]
+fn length(name: &[u8]) -> u32 {
+    if name.len() <= INLINE { name.len() as u32 } else { u32::from(LONG) }
 }
 
 impl Index {
     /// The entry that has this name under this hash.
     #[inline]
     pub(super) fn get(&self, hash: u64, name: &[u8]) -> Option<&Entry> {
-        let probe = self.probe(hash)?;
-        probe.finish(probe.candidates(name), name)
+        let probe = self.probe(hash, name)?;
+        probe.finish(probe.candidates(), name)
     }
 
-    /// Where a hash leads, without a look at it.
+    /// Where a name leads, without a look at it.
     #[inline]
-    pub(super) fn probe(&self, hash: u64) -> Option<Probe<'_>> {
-        let path = Path::of(hash);
+    pub(super) fn probe(&self, hash: u64, name: &[u8]) -> Option<Probe<'_>> {
+        let path = Path::of(hash, name);
         let branch = self.root.0[path.root].as_ref()?;
         let leaf = branch.0[path.branch].as_ref()?;
         let page = leaf.0[path.leaf].as_ref()?;
-        let (home, after) = page[home(path.tag, page.len())..].split_first()?;
-        Some(Probe { home, after, tag: path.tag })
+        let (window, after) = page[home(path.tag, page.len())..].split_first_chunk()?;
+        Some(Probe { window, after, tag: path.tag })
     }
 
     /// Takes an entry away from under a name, puts one there, or both in one copy. What is put
@@ -124,23 +132,26 @@ impl Index {
         remove: Option<&Entry>,
         add: Option<(NamePlace, &Entry)>,
     ) {
-        let path = Path::of(hash);
+        let path = Path::of(hash, name);
         let root = Arc::make_mut(&mut self.root);
         let branch = Arc::make_mut(root.0[path.root].get_or_insert_default());
         let leaf = Arc::make_mut(branch.0[path.branch].get_or_insert_default());
         let page = &mut leaf.0[path.leaf];
-        let mut slots = Vec::new();
-        for cell in page.iter().flat_map(|page| page.iter()) {
-            for (at, entry) in cell.entries.iter().enumerate() {
-                let Some(entry) = entry else { break };
-                if !(remove.is_some_and(|gone| gone.is(entry)) && cell.has_name(at, name)) {
-                    let (tag, key) = (cell.tags[at], cell.keys[at]);
-                    slots.push(Slot { tag, key, entry: entry.clone() });
-                }
-            }
-        }
+        let is_removed = |slot: &Slot| {
+            let is = |(gone, entry): (&Entry, &Entry)| gone.is(entry);
+            slot.tag == path.tag
+                && remove.zip(slot.entry.as_ref()).is_some_and(is)
+                && slot.has_name(name)
+        };
+        let mut slots: Vec<Slot> = page
+            .iter()
+            .flat_map(|page| page.iter())
+            .filter(|slot| slot.tag != 0 && !is_removed(slot))
+            .cloned()
+            .collect();
         if let Some((place, entry)) = add {
-            let slot = Slot { tag: path.tag, key: key(name, place), entry: entry.clone() };
+            let (tag, key) = (path.tag, key(name, place));
+            let slot = Slot { entry: Some(entry.clone()), tag, key };
             let at = slots.partition_point(|other| precedence(other, &slot).is_lt());
             slots.insert(at, slot);
         }
@@ -154,13 +165,14 @@ impl Index {
         let mut root = Root::default();
         let mut names = names.into_iter().peekable();
         while let Some((hash, ..)) = names.peek() {
-            let (path, number) = (Path::of(*hash), page_of(*hash));
+            let (path, number) = (Path::of(*hash, &[]), page_of(*hash));
             let mut slots = Vec::new();
             while let Some((hash, place, entry)) =
                 names.next_if(|(hash, ..)| page_of(*hash) == number)
             {
-                let key = key(entry.name_at(place), place);
-                slots.push(Slot { tag: Path::of(hash).tag, key, entry });
+                let name = entry.name_at(place);
+                let (tag, key) = (Path::of(hash, name).tag, key(name, place));
+                slots.push(Slot { entry: Some(entry), tag, key });
             }
             slots.sort_by(precedence);
             let branch = Arc::make_mut(root.0[path.root].get_or_insert_default());
@@ -171,128 +183,111 @@ impl Index {
     }
 }
 
-/// A look-up that knows its cell. It goes in steps, so that many can ask for their cells before the
-/// first of them waits for one.
+/// A look-up that knows its place. It goes in steps, so that many can ask memory for theirs before
+/// the first of them waits.
 #[derive(Clone, Copy)]
 pub(super) struct Probe<'a> {
-    home: &'a Cell,
+    window: &'a [Slot; WINDOW],
     /// The rest of the page.
-    after: &'a [Cell],
+    after: &'a [Slot],
     tag: u32,
 }
 
 impl<'a> Probe<'a> {
-    /// The slots of the cell that may have the name, a bit for each.
+    /// The slots of the window that may have the name, a bit for each.
     ///
     /// Which has it is anybody's guess, and a processor that guesses wrong stands still until the
-    /// cell has come from memory. So the slots are compared without a branch, and with the lengths
-    /// of their names the cell's second line is asked for at once too.
+    /// slots have come from memory. So they are compared without a branch.
     #[inline]
-    pub(super) fn candidates(&self, name: &[u8]) -> u32 {
-        let length = key_length(name);
-        let slots = self.home.tags.iter().zip(&self.home.keys).enumerate();
-        slots.fold(0, |matching, (at, (tag, key))| {
-            matching | (u32::from(*tag == self.tag) & u32::from(key[0] == length)) << at
-        })
+    pub(super) fn candidates(&self) -> u32 {
+        self.window
+            .iter()
+            .enumerate()
+            .fold(0, |matching, (at, slot)| matching | u32::from(slot.tag == self.tag) << at)
     }
 
     /// The entry that has the name.
     #[inline]
     pub(super) fn finish(&self, candidates: u32, name: &[u8]) -> Option<&'a Entry> {
-        let at = candidates.trailing_zeros() as usize;
-        if at < WIDTH && self.home.has_name(at, name) {
-            return self.home.entries[at].as_ref();
+        if let Some(slot) = self.window.get(candidates.trailing_zeros() as usize)
+            && slot.has_name(name)
+        {
+            return slot.entry.as_ref();
         }
-        if candidates != 0 {
-            return search(std::slice::from_ref(self.home), self.tag, name)
-                .or_else(|| self.search_after(name));
+        let last = self.window[WINDOW - 1].tag;
+        if candidates == 0 && (last == 0 || last > self.tag) {
+            return None;
         }
-        self.search_after(name)
+        self.search(name)
     }
 
-    #[inline]
-    fn search_after(&self, name: &[u8]) -> Option<&'a Entry> {
-        let last = self.home.tags[WIDTH - 1];
-        if last == 0 || last > self.tag { None } else { search(self.after, self.tag, name) }
+    /// Finds a slot that its neighbours pushed out of the window, or whose tag another name has too.
+    #[cold]
+    fn search(&self, name: &[u8]) -> Option<&'a Entry> {
+        self.window
+            .iter()
+            .chain(self.after)
+            .take_while(|slot| slot.tag != 0 && slot.tag <= self.tag)
+            .find(|slot| slot.tag == self.tag && slot.has_name(name))?
+            .entry
+            .as_ref()
     }
 }
 
-impl Cell {
-    /// Whether a slot in use has this name.
+impl Slot {
+    /// Whether the slot's name is this one, given that their tags, and so their lengths, agree.
     #[inline]
-    fn has_name(&self, at: usize, name: &[u8]) -> bool {
-        // The length of the name is at hand, that of the key is on its way from memory.
-        if name.len() > INLINE {
-            return self.has_long_name(at, name);
+    fn has_name(&self, name: &[u8]) -> bool {
+        match self.key.get(..name.len()) {
+            Some(key) => same(key, name),
+            None => self.has_long_name(name),
         }
-        let [length, key @ ..] = &self.keys[at];
-        usize::from(*length) == name.len() && key[..name.len()] == *name
     }
 
-    fn has_long_name(&self, at: usize, name: &[u8]) -> bool {
-        let [length, p0, p1, p2, p3, ..] = self.keys[at];
+    fn has_long_name(&self, name: &[u8]) -> bool {
+        let [p0, p1, p2, p3, ..] = self.key;
         let place = NamePlace::from_le_bytes([p0, p1, p2, p3]);
-        length == LONG
-            && self.entries[at].as_ref().is_some_and(|entry| entry.name_at(place) == name)
+        self.entry.as_ref().is_some_and(|entry| entry.name_at(place) == name)
     }
-}
-
-/// What is not where it belongs first: a slot that its full cell pushed on, or one whose tag is
-/// also another name's.
-#[cold]
-fn search<'a>(cells: &'a [Cell], tag: u32, name: &[u8]) -> Option<&'a Entry> {
-    for cell in cells {
-        for at in 0..WIDTH {
-            if cell.tags[at] == 0 || cell.tags[at] > tag {
-                return None;
-            }
-            if cell.tags[at] == tag && cell.has_name(at, name) {
-                return cell.entries[at].as_ref();
-            }
-        }
-    }
-    None
-}
-
-/// A slot on its way into a page.
-struct Slot {
-    tag: u32,
-    key: Key,
-    entry: Entry,
 }
 
 fn key(name: &[u8], place: NamePlace) -> Key {
     let mut key = Key::default();
-    key[0] = key_length(name);
-    if key[0] == LONG {
-        key[1..=size_of::<NamePlace>()].copy_from_slice(&place.to_le_bytes());
-    } else {
-        key[1..=name.len()].copy_from_slice(name);
+    match key.get_mut(..name.len()) {
+        Some(short) => short.copy_from_slice(name),
+        None => key[..size_of::<NamePlace>()].copy_from_slice(&place.to_le_bytes()),
     }
     key
 }
 
-/// First byte of the key of a name.
+/// Whether two names of one length, at most [`INLINE`], are equal: with a few loads in place.
 #[inline]
-fn key_length(name: &[u8]) -> u8 {
-    if name.len() <= INLINE { name.len() as u8 } else { LONG }
+fn same(a: &[u8], b: &[u8]) -> bool {
+    match (a.first_chunk::<8>(), b.first_chunk::<8>(), a.last_chunk::<8>(), b.last_chunk::<8>()) {
+        (Some(first), Some(other_first), Some(last), Some(other_last)) => {
+            first == other_first
+                && last == other_last
+                && (a.len() <= 16 || a[8..a.len() - 8] == b[8..b.len() - 8])
+        }
+        _ => a == b,
+    }
 }
 
 /// Order of slots in a page. Of entries that claim the same name the latest comes first; claims of
 /// one revision go by the name of the namespace, so that every replica decides alike.
 fn precedence(a: &Slot, b: &Slot) -> Ordering {
-    fn claim(slot: &Slot) -> (Reverse<Revision>, &str) {
-        (Reverse(slot.entry.revision()), slot.entry.namespace())
+    fn claim(slot: &Slot) -> Option<(Reverse<Revision>, &str)> {
+        slot.entry.as_ref().map(|entry| (Reverse(entry.revision()), entry.namespace()))
     }
     a.tag.cmp(&b.tag).then_with(|| claim(a).cmp(&claim(b)))
 }
 
-/// The cell in or after which a tag lies in a page of so many. The last part of a large page is
-/// nobody's home: it takes what crowds before it. As it grows with the page, every crowd fits some
-/// page, also one of names that were chosen to collide.
+/// The place at or after which a tag lies in a page of so many. The last places are nobody's home:
+/// they complete the windows before them and take what crowds there. As they grow with the page,
+/// every crowd fits some page, also one of names that were chosen to collide.
 #[inline]
-fn home(tag: u32, cells: usize) -> usize {
-    let homes = cells - cells / 32;
+fn home(tag: u32, length: usize) -> usize {
+    let homes = length - length / 32 - (WINDOW - 1);
     ((u64::from(tag) * homes as u64) >> u32::BITS) as usize
 }
 
@@ -301,27 +296,23 @@ fn lay_out(slots: Vec<Slot>) -> Option<Page> {
     if slots.is_empty() {
         return None;
     }
-    // Full to 70 %: then one slot in twenty is pushed out of its cell.
-    let mut cells = (slots.len() * 10).div_ceil(WIDTH * 7);
-    while slots_end(&slots, cells) > cells * WIDTH {
-        cells += cells / 8 + 1;
+    let mut length = (slots.len() * 100).div_ceil(FILL) + WINDOW - 1;
+    while end_of(&slots, length) > length {
+        length += length / 8 + 1;
     }
-    let mut page = vec![Cell::default(); cells];
-    let mut next = 0;
+    let mut page = Vec::with_capacity(length);
     for slot in slots {
-        next = next.max(home(slot.tag, cells) * WIDTH);
-        let (cell, at) = (&mut page[next / WIDTH], next % WIDTH);
-        cell.tags[at] = slot.tag;
-        cell.keys[at] = slot.key;
-        cell.entries[at] = Some(slot.entry);
-        next += 1;
+        let place = home(slot.tag, length).max(page.len());
+        page.resize(place, Slot::default());
+        page.push(slot);
     }
+    page.resize(length, Slot::default());
     Some(Arc::from(page))
 }
 
-/// One past the last slot taken when the slots are laid out over so many cells.
-fn slots_end(slots: &[Slot], cells: usize) -> usize {
-    slots.iter().fold(0, |next, slot| next.max(home(slot.tag, cells) * WIDTH) + 1)
+/// One past the last place taken when the slots are laid out over so many places.
+fn end_of(slots: &[Slot], length: usize) -> usize {
+    slots.iter().fold(0, |next, slot| home(slot.tag, length).max(next) + 1)
 }
 
 #[cfg(test)]
