@@ -19,6 +19,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// Longest pause after a lost write.
 const MAX_PAUSE: Duration = Duration::from_millis(250);
 
+/// How often a write is run again because a unique index refused a row, before that is believed.
+const DUPLICATE_RETRIES: u32 = 5;
+
 /// Which engine serves a [`Db`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -128,7 +131,7 @@ impl Db {
             started: Instant::now(),
             count: 0,
             pause: FIRST_PAUSE,
-            saw_duplicate: false,
+            duplicates: 0,
             turn: None,
         }
     }
@@ -233,7 +236,7 @@ pub struct Attempts {
     started: Instant,
     count: u32,
     pause: Duration,
-    saw_duplicate: bool,
+    duplicates: u32,
     /// Held from the first loss on.
     turn: Option<tokio::sync::OwnedMutexGuard<()>>,
 }
@@ -266,9 +269,9 @@ impl Attempts {
                 drop(tx);
                 Error::Contention { attempts: self.count, source: None }
             }
-            // With a fresh snapshot it either works or is a duplicate for good.
-            (_, Spoiled::Duplicate) if !self.saw_duplicate => {
-                self.saw_duplicate = true;
+            // What is a duplicate with several fresh snapshots is one for good.
+            (_, Spoiled::Duplicate) if self.duplicates < DUPLICATE_RETRIES => {
+                self.duplicates += 1;
                 drop(tx);
                 Error::Contention { attempts: self.count, source: None }
             }
