@@ -54,13 +54,7 @@ enum Command {
         output: Output,
         /// Seconds to listen for workers.
         #[arg(long, value_name = "SECONDS", default_value_t = 5)]
-        listen: u64,
-    },
-    /// Print the settings.
-    Config {
-        /// Say where each comes from.
-        #[arg(long)]
-        show_origin: bool,
+        listen_seconds: u64,
     },
 }
 
@@ -74,18 +68,28 @@ enum Output {
 
 #[derive(Debug, Args)]
 struct Settings {
-    /// TOML file of settings. AIRFLEET__SECTION__KEY in the environment and flags go first.
+    /// TOML file of settings. May be given several times; later ones win, the environment
+    /// (AIRFLEET__SECTION__KEY) wins over files and flags over all.
     #[arg(short, long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
+    config: Vec<PathBuf>,
     /// Name of the shard, as in the manifest.
     #[arg(long, global = true, value_name = "NAME")]
     shard: Option<String>,
     /// URLs of the routers.
     #[arg(long, global = true, value_name = "URL", value_delimiter = ',')]
     router: Vec<String>,
-    /// Set any setting.
+    /// Address of the agent's own listener, for /metrics, /healthz and /readyz.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Listen beyond loopback although traffic is not encrypted or callers are not known.
+    #[arg(long, global = true)]
+    insecure: bool,
+    /// Set one setting, as key=value. May be given several times.
     #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Print the settings and where each comes from, and exit.
+    #[arg(long, global = true)]
+    show_config: bool,
 }
 
 #[derive(Debug, Args, Clone)]
@@ -101,7 +105,7 @@ struct RunArguments {
 impl Settings {
     fn load(&self) -> anyhow::Result<Loaded<AgentConfig>> {
         let mut loader = Loader::new();
-        if let Some(file) = &self.config {
+        for file in &self.config {
             loader = loader.file(file);
         }
         for assignment in &self.set {
@@ -112,6 +116,12 @@ impl Settings {
         }
         if !self.router.is_empty() {
             loader = loader.flag("router.endpoints", self.router.join(","), "--router");
+        }
+        if let Some(listen) = &self.listen {
+            loader = loader.flag("server.listen", listen, "--listen");
+        }
+        if self.insecure {
+            loader = loader.flag("server.insecure", true, "--insecure");
         }
         Ok(loader.load()?)
     }
@@ -131,13 +141,13 @@ async fn main() -> ExitCode {
 
 async fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let loaded = arguments.settings.load()?;
+    if arguments.settings.show_config {
+        print!("{}", loaded.render(true));
+        return Ok(ExitCode::SUCCESS);
+    }
     match arguments.command {
-        Some(Command::Config { show_origin }) => {
-            print!("{}", loaded.render(show_origin));
-            Ok(ExitCode::SUCCESS)
-        }
-        Some(Command::Probe { output, listen }) => {
-            look(&loaded.value, output, Duration::from_secs(listen)).await
+        Some(Command::Probe { output, listen_seconds }) => {
+            look(&loaded.value, output, Duration::from_secs(listen_seconds)).await
         }
         Some(Command::Run(run)) => stay(loaded.value, run).await,
         None => stay(loaded.value, arguments.run).await,

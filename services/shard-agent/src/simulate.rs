@@ -28,6 +28,10 @@ use crate::{
 /// What simulated agents say that they are.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+simulated");
 
+/// Agents connect one after the other in this distance: a fleet does not start at one moment, and
+/// a router accepts so many handshakes at a time.
+const RAMP: Duration = Duration::from_millis(1);
+
 /// Many simulated agents.
 #[derive(Debug, Clone)]
 pub struct Simulation {
@@ -66,23 +70,24 @@ impl Simulation {
 
     /// Runs them all until shutdown. Counts into `metrics`.
     pub async fn run(&self, metrics: &Metrics, shutdown: &Shutdown) -> Result<(), Error> {
+        tracing::warn!(
+            agents = self.agents,
+            "these agents are simulated: their shards do not exist"
+        );
         let metrics = AgentMetrics::new(metrics);
         let mut agents = JoinSet::new();
         for index in 0..self.agents {
             let shard = self.shard(index);
             let seed = self.seed.wrapping_add(index as u64);
             self.start(shard, seed, &metrics, shutdown, &mut agents)?;
+            tokio::time::sleep(RAMP).await;
         }
-        tracing::warn!(
-            agents = self.agents,
-            "these agents are simulated: their shards do not exist"
-        );
         while agents.join_next().await.is_some() {}
         Ok(())
     }
 
     /// One simulated agent of the shard `shard`, in `tasks`.
-    pub(crate) fn start(
+    fn start(
         &self,
         shard: String,
         seed: u64,

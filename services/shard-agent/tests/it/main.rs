@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 mod broker;
+mod cli;
 mod database;
 mod large;
 mod outage;

@@ -37,8 +37,10 @@ async fn simulated_agents_say_so_and_speak_of_what_they_are_told() {
         Some(())
     })
     .await;
-    let text = metrics.render().unwrap();
-    assert!(text.contains("airfleet_agent_connected 20\n"), "{text}");
+    eventually("all to be counted", async || {
+        metrics.render().unwrap().contains("airfleet_agent_connected 20\n").then_some(())
+    })
+    .await;
     shutdown.trigger();
     agents.await.unwrap().unwrap();
     eventually("all streams to end", async || (router.goodbyes() == 20).then_some(())).await;
