@@ -27,7 +27,8 @@ lint: ## Formatting, clippy, dependency rules, protocol style
 	scripts/buf-lint.sh
 
 bench: setup ## Figures, into target/bench/report.json; ONLY=resolve runs one group
-	@cargo run --release --locked -p airfleet-integration-tests --bin bench -- $(if $(ONLY),--only $(ONLY))
+	@cargo build --release --locked --bins -p airfleet-router -p airfleet-shard-agent -p airfleet-integration-tests
+	"$${CARGO_TARGET_DIR:-target}/release/bench" $(if $(ONLY),--only $(ONLY))
 
 build: ## Release binaries, in target/release
 	@cargo build --workspace --bins --release --locked
