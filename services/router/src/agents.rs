@@ -13,12 +13,14 @@
 mod evidence;
 mod hub;
 pub(crate) mod report;
+mod session;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use self::{
     evidence::Evidence,
-    hub::{Hello, Hub, Limits, Refusal, Seen, Session},
+    hub::{Hello, Hub, Limits, Refusal, Seen},
     report::{NamespaceUsage, Report},
+    session::Session,
 };

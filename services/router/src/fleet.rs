@@ -11,6 +11,7 @@
 //!
 //! It must not know the store, the wire or the clock.
 
+mod candidate;
 mod ledger;
 mod place;
 

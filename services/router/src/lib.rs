@@ -81,6 +81,8 @@ mod leader;
 mod manifest;
 mod metrics;
 mod node;
+#[cfg(test)]
+mod scale;
 mod service;
 mod store;
 mod table;

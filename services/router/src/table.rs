@@ -7,6 +7,8 @@
 //! contiguous; the age is that of the last moment at which the store was known to have nothing
 //! newer. It must not know who decides, nor what a shard's agent says.
 
+mod changes;
+mod counts;
 pub(crate) mod file;
 pub(crate) mod follow;
 mod live;

@@ -19,7 +19,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::report::{Merge, Merged, NamespaceUsage, Report, UsageChange, merge};
+use super::{
+    report::{Merged, NamespaceUsage},
+    session::Session,
+};
 use crate::fleet::Observation;
 
 /// Bounds and times.
@@ -71,9 +74,6 @@ pub(crate) enum Refusal {
     },
 }
 
-/// Whether a session is admitted.
-pub(crate) type Admission = Result<Session, Refusal>;
-
 /// Names whose roles a session has not told its agent yet. Bounded by the number of namespaces of
 /// the shard: what is true of a name is looked up when it is told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub(crate) struct Pending {
 }
 
 /// Changes from which on telling everything is simpler.
-const PENDING_MAX: usize = 10_000;
+pub(super) const PENDING_MAX: usize = 10_000;
 
 /// What is known of a shard's agent, at one moment.
 #[derive(Debug, Clone)]
@@ -116,20 +116,20 @@ pub(crate) struct Hub {
 }
 
 #[derive(Debug)]
-struct Agent {
-    state: Mutex<State>,
+pub(super) struct Agent {
+    pub(super) state: Mutex<State>,
     /// Wakes the session when there is something to tell.
-    wake: Notify,
+    pub(super) wake: Notify,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    session: Option<(u64, CancellationToken)>,
-    hello: Option<Hello>,
+    pub(super) session: Option<(u64, CancellationToken)>,
+    pub(super) hello: Option<Hello>,
     pub(super) merged: Option<Merged>,
     pub(super) reported_at: Option<Instant>,
-    reported_at_us: i64,
-    pending: Pending,
+    pub(super) reported_at_us: i64,
+    pub(super) pending: Pending,
     /// When this session was told everything.
     pub(super) told_all_at: Option<Instant>,
     /// What it was told of lately beside that.
@@ -158,7 +158,7 @@ impl Hub {
     }
 
     /// Takes an agent in, and ends the session that it replaces.
-    pub(crate) fn attach(self: &Arc<Self>, hello: Hello) -> Admission {
+    pub(crate) fn attach(self: &Arc<Self>, hello: Hello) -> Result<Session, Refusal> {
         let agent = self.agent_of(&hello.shard)?;
         let id = self.sessions.fetch_add(1, Ordering::Relaxed);
         let ended = CancellationToken::new();
@@ -182,7 +182,7 @@ impl Hub {
             state.told_all_at = None;
             state.told_lately.clear();
         }
-        Ok(Session { hub: self.clone(), agent, shard: hello.shard, id, ended })
+        Ok(Session::new(self.clone(), agent, hello.shard, id, ended))
     }
 
     fn agent_of(&self, shard: &ShardName) -> Result<Arc<Agent>, Refusal> {
@@ -312,7 +312,11 @@ impl Hub {
         self.clock.instant()
     }
 
-    fn observation_of(&self, state: Option<&State>) -> Observation {
+    pub(super) fn now_us(&self) -> i64 {
+        self.clock.unix_micros()
+    }
+
+    pub(super) fn observation_of(&self, state: Option<&State>) -> Observation {
         let heard_of = state.is_some_and(State::was_heard_of);
         let merged = state.and_then(|state| state.merged.as_ref());
         let hello = state.and_then(|state| state.hello.as_ref());
@@ -365,95 +369,6 @@ impl Hub {
     }
 }
 
-/// One agent's stream. Dropping it says that the agent is gone.
-#[derive(Debug)]
-pub(crate) struct Session {
-    hub: Arc<Hub>,
-    agent: Arc<Agent>,
-    shard: ShardName,
-    id: u64,
-    ended: CancellationToken,
-}
-
-impl Session {
-    /// The shard.
-    pub(crate) fn shard(&self) -> &ShardName {
-        &self.shard
-    }
-
-    /// Waits until another session takes its place.
-    pub(crate) async fn replaced(&self) {
-        self.ended.cancelled().await;
-    }
-
-    /// Waits until there may be something to tell.
-    pub(crate) async fn woken(&self) {
-        self.agent.wake.notified().await;
-    }
-
-    /// Takes a report in, and shows what changed before anything else can; answers whether the
-    /// agent has to send a full one.
-    pub(crate) fn report(
-        &self,
-        report: Report,
-        show: impl FnOnce(&Observation, &[UsageChange]),
-    ) -> bool {
-        let mut state = lock(&self.agent.state);
-        if state.session.as_ref().is_none_or(|(id, _)| *id != self.id) {
-            return true;
-        }
-        let (airflow, schema) = (report.airflow_version.clone(), report.schema_revision.clone());
-        let merge = merge(&mut state.merged, report, self.hub.limits.max_namespaces);
-        let Merge::Added(changes) = merge else { return true };
-        state.reported_at = Some(self.hub.now());
-        state.reported_at_us = self.hub.clock.unix_micros();
-        if let Some(hello) = &mut state.hello {
-            hello.airflow_version = airflow.unwrap_or_else(|| hello.airflow_version.clone());
-            hello.schema_revision = schema.unwrap_or_else(|| hello.schema_revision.clone());
-        }
-        let observation = self.hub.observation_of(Some(&state));
-        show(&observation, &changes);
-        false
-    }
-
-    /// What is to be told now.
-    pub(crate) fn take_pending(&self) -> Pending {
-        std::mem::take(&mut lock(&self.agent.state).pending)
-    }
-
-    /// Notes that the agent was told everything.
-    pub(crate) fn told_all(&self) {
-        let mut state = lock(&self.agent.state);
-        state.told_all_at = Some(self.hub.now());
-        state.told_lately.clear();
-    }
-
-    /// Notes that the agent was told of these.
-    pub(crate) fn told(&self, names: impl IntoIterator<Item = NamespaceName>) {
-        let now = self.hub.now();
-        let mut state = lock(&self.agent.state);
-        let lately = &mut state.told_lately;
-        // A name matters until a report that settles it can have come.
-        let forget = self.hub.limits.settle_after + self.hub.limits.stale_after;
-        while lately.pop_front_if(|(at, _)| now.saturating_duration_since(*at) > forget).is_some() {
-        }
-        lately.extend(names.into_iter().map(|name| (now, name)));
-        if lately.len() > PENDING_MAX {
-            lately.clear();
-            state.told_all_at = Some(now);
-        }
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let mut state = lock(&self.agent.state);
-        if state.session.as_ref().is_some_and(|(id, _)| *id == self.id) {
-            state.session = None;
-        }
-    }
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+pub(super) fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }

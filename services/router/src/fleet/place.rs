@@ -8,7 +8,7 @@ use airfleet_domain::{
     resources::Resources,
 };
 
-use super::ledger::{Fleet, domain};
+use super::{candidate::domain, ledger::Fleet};
 use crate::store::{Needs, Rules};
 
 /// A run of decisions of which none is committed yet. Each sees the room that those before it took.

@@ -22,6 +22,8 @@ use crate::{
 
 /// Events that wait for the leader. One holds up to a message's worth of entries.
 const EVENTS_WAITING: usize = 8;
+/// Time to give the lead up at shutdown.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause before a leader that could not begin tries again.
 const BEGIN_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
@@ -140,8 +142,16 @@ impl Leadership {
             leader.end();
         }
         self.set(Lead::Nobody);
-        if let Err(error) = lease.release().await {
-            tracing::warn!(error = %chain(&error), "could not give the lead up; another takes it when the lease ends");
+        // Only saves the others waiting; a store that is away must not hold up the end.
+        match tokio::time::timeout(RELEASE_TIMEOUT, lease.release()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(
+                error = %chain(&error),
+                "could not give the lead up; another takes it when the lease ends"
+            ),
+            Err(_) => tracing::warn!(
+                "the store did not answer; another takes the lead when the lease ends"
+            ),
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 use airfleet_domain::{
     ids::{NamespaceName, Revision, ShardName},
     routing::{
-        Change, Entry, State, Table,
+        Change, Entry, Table,
         history::{History, Since},
     },
 };
@@ -20,6 +20,10 @@ use airfleet_runtime::clock::SharedClock;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
+use super::{
+    changes::{difference, record, remembered},
+    counts::Counts,
+};
 use crate::store::{Contents, Removal};
 
 /// Where a table came from.
@@ -79,55 +83,6 @@ pub(crate) struct Position {
 struct Recent {
     epoch: u64,
     history: History,
-}
-
-/// Numbers of namespaces.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    /// That a shard owns.
-    pub(crate) assigned: usize,
-    /// Without a shard.
-    pub(crate) unplaced: usize,
-    /// Given up.
-    pub(crate) released: usize,
-    /// By the shard that owns them.
-    pub(crate) by_shard: HashMap<Arc<str>, usize>,
-}
-
-impl Counts {
-    fn of(table: &Table) -> Self {
-        let mut counts = Self::default();
-        table.iter().for_each(|entry| counts.add(entry));
-        counts
-    }
-
-    fn state(&mut self, entry: &Entry) -> &mut usize {
-        match entry.state() {
-            State::Assigned => &mut self.assigned,
-            State::Unplaced => &mut self.unplaced,
-            State::Released => &mut self.released,
-        }
-    }
-
-    fn add(&mut self, entry: &Entry) {
-        *self.state(entry) += 1;
-        let Some(shard) = entry.shard() else { return };
-        match self.by_shard.get_mut(shard) {
-            Some(count) => *count += 1,
-            None => drop(self.by_shard.insert(shard.into(), 1)),
-        }
-    }
-
-    fn remove(&mut self, entry: &Entry) {
-        *self.state(entry) -= 1;
-        let Some(shard) = entry.shard() else { return };
-        if let Some(count) = self.by_shard.get_mut(shard) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_shard.remove(shard);
-            }
-        }
-    }
 }
 
 /// The present table. Reading it is one atomic load.
@@ -372,21 +327,6 @@ impl Live {
     }
 }
 
-/// Adds changes, in order of revision, up to `revision`, which may have none.
-fn record(history: &mut History, changes: Vec<(Revision, Change)>, revision: Revision) {
-    let mut changes = changes.into_iter().peekable();
-    while let Some((at, _)) = changes.peek() {
-        let at = *at;
-        let same = std::iter::from_fn(|| changes.next_if(|(other, _)| *other == at));
-        let recorded = history.record(same.map(|(_, change)| change).collect::<Vec<_>>(), at);
-        debug_assert!(recorded.is_ok(), "only what is newer is recorded, in order");
-    }
-    if history.revision() < revision {
-        let recorded = history.record([], revision);
-        debug_assert!(recorded.is_ok(), "it was just seen to be newer");
-    }
-}
-
 fn directory_after(
     present: &Arc<Directory>,
     shards: Vec<(ShardName, Arc<str>)>,
@@ -401,60 +341,4 @@ fn directory_after(
     }
     next.extend(shards);
     Arc::new(next)
-}
-
-/// What leads from one table to a later one of the same store, all at the later one's revision.
-fn difference(from: &Table, to: &Table) -> Vec<(Revision, Change)> {
-    let mut old = from.iter().peekable();
-    let mut new = to.iter().peekable();
-    let mut changes = Vec::new();
-    let at = to.revision();
-    loop {
-        let order = match (old.peek(), new.peek()) {
-            (None, None) => return changes,
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some(old), Some(new)) => old.namespace().cmp(new.namespace()),
-        };
-        let before = old.next_if(|_| order.is_le());
-        let after = new.next_if(|_| order.is_ge());
-        match (before, after) {
-            (Some(before), None) => changes.push((at, Change::Delete(before.namespace_name()))),
-            (Some(before), Some(after)) if before == after => {}
-            (_, Some(after)) => changes.push((at, Change::Upsert(after.clone()))),
-            (None, None) => return changes,
-        }
-    }
-}
-
-/// The history that the rows themselves tell: each was last changed at its own revision. So a
-/// watcher that was connected before a restart goes on where it was.
-fn remembered(
-    table: &Table,
-    removals_floor: Revision,
-    removals: Vec<(Revision, NamespaceName)>,
-    limit: usize,
-) -> History {
-    let mut revisions: Vec<i64> = table.iter().map(|entry| entry.revision().0).collect();
-    // The revision after which at most `limit` entries changed.
-    let cut = match revisions.len().checked_sub(limit) {
-        Some(skipped) if skipped > 0 => *revisions.select_nth_unstable(skipped - 1).1,
-        _ => 0,
-    };
-    let floor = Revision(cut).max(removals_floor).min(table.revision());
-    let upserts = table
-        .iter()
-        .filter(|entry| entry.revision() > floor)
-        .map(|entry| (entry.revision(), Change::Upsert(entry.clone())));
-    let deletions = removals
-        .into_iter()
-        .filter(|(revision, _)| *revision > floor)
-        // One that came back is known by its entry.
-        .filter(|(_, name)| table.resolve_namespace(name.as_str()).is_none())
-        .map(|(revision, name)| (revision, Change::Delete(name)));
-    let mut changes: Vec<_> = upserts.chain(deletions).collect();
-    changes.sort_by_key(|(revision, _)| *revision);
-    let mut history = History::new(floor, limit);
-    record(&mut history, changes, table.revision());
-    history
 }

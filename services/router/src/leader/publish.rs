@@ -1,0 +1,105 @@
+//! Showing what was committed to everybody on this replica.
+
+use std::{collections::HashMap, sync::atomic::Ordering};
+
+use airfleet_domain::{
+    ids::{NamespaceName, Revision, ShardName},
+    routing::{Change, Entry},
+};
+
+use super::{Leader, Tools};
+use crate::{
+    fleet::Observation,
+    store::{Record, ShardRecord},
+    table::Update,
+};
+
+/// What was committed and is to be shown.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    pub(super) records: Vec<Record>,
+    pub(super) removed: Vec<(Revision, NamespaceName)>,
+    pub(super) shards: Vec<ShardRecord>,
+    pub(super) removed_shards: Vec<ShardName>,
+    pub(super) revision: Revision,
+    pub(super) manifest_revision: Revision,
+}
+
+impl Leader {
+    /// Shows what was committed to the fleet, the table and the agents.
+    pub(super) fn publish(&self, news: News) {
+        let Tools { live, hub, .. } = &self.tools;
+        let observations: HashMap<ShardName, Observation> = news
+            .shards
+            .iter()
+            .map(|shard| (shard.name.clone(), hub.observation(shard.name.as_str())))
+            .collect();
+        let mut update = Update {
+            changes: Vec::with_capacity(news.records.len() + news.removed.len()),
+            shards: Vec::new(),
+            removed_shards: news.removed_shards.clone(),
+            revision: news.revision,
+            manifest_revision: news.manifest_revision,
+        };
+        let mut roomier = false;
+        let mut told = Vec::new();
+        let mut fleet = self.fleet();
+        for shard in news.shards {
+            update.shards.push((shard.name.clone(), shard.manifest.spec.url.as_str().into()));
+            let observation = observations[&shard.name].clone();
+            roomier |= fleet.put_shard(shard, observation);
+        }
+        for (revision, name) in news.removed {
+            let known = fleet.member(name.as_str()).map(|member| member.record.entry.clone());
+            if known.as_ref().is_some_and(|known| known.revision() < revision) {
+                roles_to_tell(known.as_ref(), None, &mut told);
+                fleet.remove(&name);
+            }
+            update.changes.push((revision, Change::Delete(name)));
+        }
+        for record in news.records {
+            let known = fleet.member(record.entry.namespace());
+            roles_to_tell(known.map(|known| &known.record.entry), Some(&record.entry), &mut told);
+            update.changes.push((record.entry.revision(), Change::Upsert(record.entry.clone())));
+            roomier |= fleet.put(record);
+        }
+        for name in &news.removed_shards {
+            if fleet.shard(name.as_str()).is_some_and(|shard| shard.namespaces.is_empty()) {
+                fleet.remove_shard(name);
+            }
+        }
+        fleet.settle();
+        let waiting = fleet.totals().unplaced > 0;
+        drop(fleet);
+        update.changes.sort_by_key(|(revision, _)| *revision);
+        live.apply(update);
+        self.manifest_revision.store(news.manifest_revision.0, Ordering::Relaxed);
+        for (shard, namespace) in told {
+            hub.mark(shard.as_str(), &namespace);
+        }
+        if roomier && waiting {
+            self.roomier.notify_one();
+        }
+    }
+}
+
+/// Adds the shards whose agents have to hear of a change.
+fn roles_to_tell(
+    old: Option<&Entry>,
+    new: Option<&Entry>,
+    told: &mut Vec<(String, NamespaceName)>,
+) {
+    let Some(name) = new.or(old).map(Entry::namespace_name) else { return };
+    let (from, to) = (old.and_then(Entry::shard), new.and_then(Entry::shard));
+    let same = from == to
+        && old.zip(new).is_some_and(|(old, new)| {
+            old.generation() == new.generation() && old.prefixes().eq(new.prefixes())
+        });
+    if same {
+        return;
+    }
+    if from != to {
+        told.extend(from.map(|shard| (shard.to_owned(), name.clone())));
+    }
+    told.extend(to.map(|shard| (shard.to_owned(), name)));
+}
