@@ -87,6 +87,13 @@ def parser() -> argparse.ArgumentParser:
             metavar="URL",
             help=f"{service}; give it for each replica [default: http://127.0.0.1:{port}]",
         )
+    where.add_argument(
+        "--request-timeout",
+        type=float,
+        default=15,
+        metavar="S",
+        help="seconds for one request with all its tries [default: 15]",
+    )
     where.add_argument("--token-file", metavar="FILE", help="file with the bearer token")
     where.add_argument("--ca", metavar="FILE", help="authority of the servers, PEM")
     where.add_argument("--cert", metavar="FILE", help="client certificate, PEM")
@@ -147,6 +154,7 @@ def connect(options: argparse.Namespace) -> airfleet.Client:
         ca=options.ca,
         cert=options.cert,
         key=options.key,
+        timeout=options.request_timeout,
     )
 
 

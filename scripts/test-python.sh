@@ -40,8 +40,12 @@ export AIRFLEET_BIN
 
 PYTHON="$venv/bin/python" deploy/python/generate.sh --check
 "$venv/bin/python" examples/fleet/derive.py --check
-"$venv/bin/ruff" check --no-cache --quiet --config deploy/python/pyproject.toml deploy/python examples
-"$venv/bin/ruff" format --no-cache --quiet --check --config deploy/python/pyproject.toml deploy/python examples
-(cd "$python" && "$venv/bin/mypy" --cache-dir "$venv/.mypy" --no-error-summary)
+(
+  cd "$python"
+  ruff=("$venv/bin/ruff" --config pyproject.toml)
+  "${ruff[@]}" check --no-cache --quiet . ../../examples
+  "${ruff[@]}" format --no-cache --quiet --check . ../../examples
+  "$venv/bin/mypy" --cache-dir "$venv/.mypy" --no-error-summary
+)
 "$venv/bin/python" -m unittest discover --quiet --start-directory examples/fleet
 "$venv/bin/python" -m pytest -p no:cacheprovider --rootdir "$python" -c "$python/pyproject.toml" "$python/tests" "$@"

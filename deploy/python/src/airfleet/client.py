@@ -46,7 +46,7 @@ class AssignmentTimeout(DeadlineExceeded, TimeoutError):
             why = last.reason or state_name(last.state)
         super().__init__(
             grpc.StatusCode.DEADLINE_EXCEEDED,
-            f"namespace {name!r} has no shard after {timeout:g} s: {why}",
+            f"namespace {name!r} has no shard after {timeout:.3g} s: {why}",
         )
 
 

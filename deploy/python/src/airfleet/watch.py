@@ -124,7 +124,7 @@ def watch(replicas: Replicas, resume_revision: int, timeout: float | None) -> It
 def until_assigned(
     replicas: Replicas, name: str, uid: str, timeout: float
 ) -> Iterator[router_pb2.Assignment]:
-    """The states of one namespace's assignment, from now until a shard owns it.
+    """The states of one namespace's assignment, each once, from now until a shard owns it.
 
     Ends without an assigned one when `timeout` seconds are over. A whole table may be large; so the
     present state is asked for, and the watch begins where that was read. Both are asked of one
@@ -132,6 +132,7 @@ def until_assigned(
     """
     deadline = time.monotonic() + timeout
     pause = Backoff()
+    seen = None
     while (left := deadline - time.monotonic()) > 0:
         address = replicas.current
         wait = None
@@ -139,10 +140,12 @@ def until_assigned(
             stub = router_pb2_grpc.RouterServiceStub(replicas.channel(address))
             for assignment in _until_assigned_on(stub, replicas, name, deadline):
                 pause.reset()
-                if not uid or assignment.namespace_uid in ("", uid):
-                    yield assignment
-                    if assignment.state == router_pb2.ASSIGNMENT_STATE_ASSIGNED:
-                        return
+                if assignment == seen or (uid and assignment.namespace_uid not in ("", uid)):
+                    continue
+                seen = assignment
+                yield assignment
+                if assignment.state == router_pb2.ASSIGNMENT_STATE_ASSIGNED:
+                    return
         except _Gap:
             pass
         except grpc.RpcError as raised:
