@@ -244,6 +244,12 @@ pub struct Attempts {
 impl Attempts {
     /// Begins the next try.
     pub async fn begin(&mut self) -> Result<Tx> {
+        if self.count == 0 && self.db.engine() == Engine::Postgres {
+            // Behind those that lost already, so that they are not overtaken for ever. Only a
+            // courtesy: where it takes too long, this one begins all the same.
+            let behind = self.db.shared.second_tries.lock();
+            let _ = tokio::time::timeout(self.db.options.acquire_timeout, behind).await;
+        }
         loop {
             self.count += 1;
             match self.db.begin(Isolation::Serializable).await {
