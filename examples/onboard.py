@@ -36,8 +36,8 @@ EXAMPLES = """examples:
     %(prog)s --file namespace.yaml --dry-run
 
   against a production control plane; the token may also be in AIRFLEET__TOKEN:
-    %(prog)s --file namespace.yaml --registry https://registry.example.net:7410 \\
-        --router https://router.example.net:7420 --ca ca.pem --token-file token
+    %(prog)s --file namespace.yaml --registry https://registry.example.net:7401 \\
+        --router https://router.example.net:7402 --ca ca.pem --token-file token
 
 exit codes: 0 done, 1 refused or failed, 2 no shard took the namespace in time
 """
@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("-o", "--output", choices=("text", "json"), default="text")
 
     where = made.add_argument_group("connection")
-    for service, port in (("registry", 7410), ("router", 7420)):
+    for service, port in (("registry", 7401), ("router", 7402)):
         where.add_argument(
             f"--{service}",
             action="append",
@@ -148,8 +148,8 @@ def connect(options: argparse.Namespace) -> airfleet.Client:
         return flags or variable.split(",") if flags or variable else [f"http://127.0.0.1:{port}"]
 
     return airfleet.Client(
-        registry=addresses(options.registry, "REGISTRY", 7410),
-        router=addresses(options.router, "ROUTER", 7420),
+        registry=addresses(options.registry, "REGISTRY", 7401),
+        router=addresses(options.router, "ROUTER", 7402),
         token=token,
         ca=options.ca,
         cert=options.cert,

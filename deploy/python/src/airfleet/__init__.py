@@ -2,7 +2,7 @@
 
     import airfleet
 
-    with airfleet.Client(registry="127.0.0.1:7410", router="127.0.0.1:7420") as client:
+    with airfleet.Client(registry="127.0.0.1:7401", router="127.0.0.1:7402") as client:
         client.register(airfleet.namespace("payments", owners=["fin"], prefixes=["payments__"]))
         print(client.wait_for_assignment("payments").shard)
 

@@ -22,7 +22,7 @@ from airfleet.watch import TableChange, until_assigned, watch
 Assignment: TypeAlias = router_pb2.Assignment
 """A namespace and the shard that owns it, as on the wire."""
 Addresses: TypeAlias = str | Iterable[str]
-"""One address, several with commas between, or a list: `10.0.0.1:7420,10.0.0.2:7420`."""
+"""One address, several with commas between, or a list: `10.0.0.1:7402,10.0.0.2:7402`."""
 Outcome: TypeAlias = Literal["created", "updated", "unchanged"]
 
 _BATCH_MOST = 10_000  # dag_ids that one BatchResolve takes
@@ -83,7 +83,7 @@ class Client:
     Calls raise `AirfleetError` or one of its subclasses. They try again for as long as `timeout`
     allows where nobody could answer; that never does a thing twice.
 
-        with Client(registry="127.0.0.1:7410", router="127.0.0.1:7420") as client:
+        with Client(registry="127.0.0.1:7401", router="127.0.0.1:7402") as client:
             client.register(airfleet.namespace("payments", owners=["fin"], prefixes=["pay__"]))
             print(client.wait_for_assignment("payments").shard)
     """

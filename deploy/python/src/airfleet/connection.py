@@ -114,7 +114,7 @@ def _split(address: str) -> tuple[str, str, str]:
     """Host, `host:port`, and the scheme, which may be empty."""
     parts = urlsplit(address if "://" in address else f"//{address}")
     if not parts.hostname or not parts.port or parts.scheme not in ("", "http", "https"):
-        raise ValueError(f"{address!r} is not an address such as 127.0.0.1:7410")
+        raise ValueError(f"{address!r} is not an address such as 127.0.0.1:7401")
     return parts.hostname, parts.netloc, parts.scheme
 
 
@@ -134,7 +134,7 @@ class Replicas:
         given = addresses.split(",") if isinstance(addresses, str) else list(addresses)
         self._addresses: Sequence[str] = [address.strip() for address in given if address.strip()]
         if not self._addresses:
-            raise ValueError("at least one address is needed, such as 127.0.0.1:7410")
+            raise ValueError("at least one address is needed, such as 127.0.0.1:7401")
         for address in self._addresses:
             _split(address)
         self._security = security
