@@ -18,7 +18,7 @@ def test_commands_and_flags_in_the_documentation_exist(binary: Path) -> None:
 
     def help_of(*words: str) -> str:
         if words not in helps:
-            command = [binary, *words, "--help"]
+            command: list[str | Path] = [binary, *words, "--help"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             helps[words] = done.stdout if done.returncode == 0 else ""
         return helps[words]

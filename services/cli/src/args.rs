@@ -6,7 +6,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::{apply, diff, namespace, resolve, screen::Color, shard, watch};
+use crate::{apply, dev, diff, namespace, resolve, screen::Color, shard, watch};
 
 /// Control a fleet of Airflow clusters: say which namespaces there are, see which shard owns them.
 ///
@@ -47,10 +47,10 @@ pub struct Connection {
     /// Settings file, instead of ~/.config/airfleet/config.toml and .airfleet/config.toml
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Registry to speak to; give it for each replica [default: http://127.0.0.1:7410]
+    /// Registry to speak to; give it for each replica [default: http://127.0.0.1:7401]
     #[arg(long, global = true, value_name = "URL", value_hint = ValueHint::Url)]
     pub registry: Vec<String>,
-    /// Router to speak to; give it for each replica [default: http://127.0.0.1:7420]
+    /// Router to speak to; give it for each replica [default: http://127.0.0.1:7402]
     #[arg(long, global = true, value_name = "URL", value_hint = ValueHint::Url)]
     pub router: Vec<String>,
     /// File with the bearer token
@@ -119,6 +119,8 @@ Exit code 1 where a service cannot be reached.")]
     /// Show the settings of this command
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
+    /// Run registry, router, agents and local Airflow shards in one process
+    Dev(dev::Args),
     /// Print a shell's completion script
     #[command(after_help = "Examples:
   source <(airfleet completion bash)
@@ -272,6 +274,7 @@ mod tests {
             "airfleet resolve -f -",
             "airfleet watch --until-idle --timeout 1m",
             "airfleet watch --until-idle=5s --count 3 -o json",
+            "airfleet dev --shards 0 --registry-port 0",
         ] {
             if let Err(error) = Cli::try_parse_from(line.split(' ')) {
                 panic!("{line}: {error}");

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use airfleet_runtime::config::{
-    ClientConfig, ENV_PREFIX, Error as LoadError, Loaded, Loader, Secret,
+    ClientConfig, ENV_PREFIX, Error as LoadError, Loaded, Loader, Secret, Settings,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,27 +17,11 @@ use crate::{
 };
 
 /// Port of the registry where nothing else is said.
-pub const REGISTRY_PORT: u16 = 7410;
+pub const REGISTRY_PORT: u16 = airfleet_registry::DEFAULT_PORT;
 /// Port of the router where nothing else is said.
-pub const ROUTER_PORT: u16 = 7420;
+pub const ROUTER_PORT: u16 = airfleet_router::DEFAULT_PORT;
 /// The settings file of a folder; `airfleet dev` writes one.
 pub const FOLDER_FILE: &str = ".airfleet/config.toml";
-
-/// Sections of the services' own settings. Machines that run both must not trip over them.
-const SERVICE_SECTIONS: [&str; 12] = [
-    "AGENT",
-    "AIRFLOW",
-    "BROKER",
-    "DATABASE",
-    "LEASE",
-    "PLACEMENT",
-    "PROBES",
-    "REPORT",
-    "SERVER",
-    "SNAPSHOT",
-    "STORE",
-    "TELEMETRY",
-];
 
 /// Settings of the command line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -61,19 +45,25 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        Self::plain(&url(REGISTRY_PORT), &url(ROUTER_PORT))
+    }
+}
+
+impl Config {
+    /// Reaches the services at these URLs, without TLS or a token.
+    pub fn plain(registry: &str, router: &str) -> Self {
         Self {
             token: None,
             token_file: None,
             ca: None,
             cert: None,
             key: None,
-            registry: ClientConfig::plain(format!("http://127.0.0.1:{REGISTRY_PORT}")),
-            router: ClientConfig::plain(format!("http://127.0.0.1:{ROUTER_PORT}")),
+            registry: ClientConfig::plain(registry),
+            router: ClientConfig::plain(router),
         }
     }
-}
 
-impl Config {
     /// The registry's section, completed by what holds for both services.
     pub fn registry(&self) -> ClientConfig {
         self.completed(&self.registry)
@@ -152,10 +142,19 @@ fn user_file() -> Option<PathBuf> {
     Some(base.join("airfleet").join("config.toml"))
 }
 
-/// Whether an environment variable is for this command or is mistyped; not one of a service.
+/// Whether an environment variable is for this command or is mistyped. Machines that run services
+/// too have variables of theirs, which say nothing here.
 fn concerns_us(name: &str) -> bool {
     let section = name.strip_prefix(ENV_PREFIX).and_then(|key| key.split("__").next());
-    section.is_some_and(|section| !SERVICE_SECTIONS.contains(&section))
+    let Some(section) = section.map(str::to_ascii_lowercase) else { return false };
+    has_key::<Config>(&section)
+        || !(has_key::<airfleet_registry::Config>(&section)
+            || has_key::<airfleet_router::Config>(&section)
+            || has_key::<airfleet_shard_agent::AgentConfig>(&section))
+}
+
+fn has_key<T: Settings>(key: &str) -> bool {
+    serde_json::to_value(T::default()).is_ok_and(|settings| settings.get(key).is_some())
 }
 
 fn refused(error: LoadError) -> Error {
@@ -208,6 +207,7 @@ mod tests {
     #[test]
     fn settings_of_services_are_passed_over_and_mistakes_are_not() {
         assert!(!concerns_us("AIRFLEET__STORE__URL"));
+        assert!(!concerns_us("AIRFLEET__SHARD"));
         assert!(!concerns_us("PATH"));
         assert!(concerns_us("AIRFLEET__REGISTY__ENDPOINTS"));
         let loaded = Loader::without_env().env([("AIRFLEET__REGISTY__CA", "x")]).load::<Config>();

@@ -42,6 +42,7 @@ struct Block {
     is_passing: bool,
     is_not_found: bool,
     is_refused: bool,
+    reason: String,
 }
 
 /// Result with this crate's [`Error`].
@@ -90,6 +91,7 @@ impl Error {
         error.0.is_passing = problem.is_transient();
         error.0.is_not_found = problem.code == Code::NotFound;
         error.0.is_refused = problem.code == Code::FailedPrecondition;
+        error.0.reason.clone_from(&problem.reason);
         error
     }
 
@@ -134,6 +136,11 @@ impl Error {
     /// Whether the state of the fleet does not allow it.
     pub fn is_refused(&self) -> bool {
         self.0.is_refused
+    }
+
+    /// The stable reason that a service gave; empty where none did.
+    pub fn reason(&self) -> &str {
+        &self.0.reason
     }
 
     /// What to do next, where nothing better is known.

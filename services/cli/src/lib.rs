@@ -10,6 +10,7 @@ pub mod apply;
 pub mod args;
 pub mod client;
 pub mod config;
+pub mod dev;
 pub mod diff;
 pub mod document;
 pub mod error;
@@ -80,6 +81,7 @@ async fn run(cli: Cli, screen: &mut Screen) -> Result<Exit> {
         Command::Config(ConfigCommand::View { show_origin, output }) => {
             view(screen, &config::load(flags)?, show_origin, output)
         }
+        Command::Dev(args) => dev::run(screen, args).await,
         Command::Apply(args) => apply::run(&mut Session::start(screen, flags)?, args).await,
         Command::Diff(args) => diff::run(&mut Session::start(screen, flags)?, args).await,
         Command::Namespace(command) => {
@@ -163,7 +165,7 @@ fn other_habit(word: &str) -> Option<&'static str> {
 }
 
 /// Writes to standard error; where that is gone there is nobody to tell.
-fn eprint_quietly(text: &str) {
+pub(crate) fn eprint_quietly(text: &str) {
     use std::io::Write as _;
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

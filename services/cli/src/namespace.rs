@@ -2,15 +2,14 @@
 //!
 //! The registry knows what was declared, the router where it is; these commands join the two.
 
+mod change;
 mod describe;
 mod show;
 
 use airfleet_domain::manifest::Namespace;
 use airfleet_proto::{
-    registry::v1::{DeleteNamespaceRequest, GetNamespaceRequest, ListNamespacesRequest},
-    router::v1::{
-        GetAssignmentRequest, ListAssignmentsRequest, PinNamespaceRequest, UnpinNamespaceRequest,
-    },
+    registry::v1::{GetNamespaceRequest, ListNamespacesRequest},
+    router::v1::{GetAssignmentRequest, ListAssignmentsRequest},
 };
 use clap::Subcommand;
 use jiff::Timestamp;
@@ -59,19 +58,21 @@ pub enum Command {
     #[command(after_help = "Examples:
   airfleet namespace delete payments
   airfleet ns delete payments --dry-run
+  airfleet ns delete payments --wait --timeout 10m
   airfleet ns delete payments --force --reason 'shard-a was lost for good'
 
 A namespace that is assigned is deleted only once its shard is seen to be drained of it: all its
 DAGs paused, nothing running. --force deletes it all the same; the reason is kept in the audit.")]
-    Delete(DeleteArgs),
+    Delete(change::DeleteArgs),
     /// Bind a namespace to a shard
     #[command(after_help = "Examples:
   airfleet namespace pin payments shard-a --reason 'needs the GPU workers'
   airfleet ns pin payments shard-b --dry-run
+  airfleet ns pin payments shard-b --wait            once shard-a is drained of it
 
 Where another shard owns the namespace, it changes owner at once if that shard is drained of it, and
 is refused otherwise.")]
-    Pin(PinArgs),
+    Pin(change::PinArgs),
     /// Lift a pin; the namespace stays where it is
     #[command(after_help = "Examples:
   airfleet namespace unpin payments")]
@@ -115,59 +116,15 @@ pub struct GetArgs {
     output: Form,
 }
 
-/// Arguments of `namespace delete`.
-#[derive(Debug, clap::Args)]
-pub struct DeleteArgs {
-    /// Namespaces to delete
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
-    /// Check everything, change nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Delete although the shard is not seen to be drained
-    #[arg(long, requires = "reason")]
-    force: bool,
-    /// Why; needed with --force
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-    /// Go on where a namespace does not exist
-    #[arg(long)]
-    ignore_not_found: bool,
-    /// Output form
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
-    output: DoneForm,
-}
-
-/// Arguments of `namespace pin`.
-#[derive(Debug, clap::Args)]
-pub struct PinArgs {
-    /// The namespace
-    name: String,
-    /// The shard to bind it to
-    shard: String,
-    /// Why; kept with the assignment
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-    /// Check and say what would happen, change nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Reassign although the present shard is not seen to be drained; needs --reason
-    #[arg(long, requires = "reason")]
-    force: bool,
-    /// Output form
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
-    output: DoneForm,
-}
-
 /// Does it.
 pub async fn run(session: &mut Session<'_>, command: Command) -> Result<Exit> {
     match command {
         Command::List(args) => list(session, args).await,
         Command::Get(args) => get(session, args).await,
         Command::Describe { names } => describe::run(session, &names).await,
-        Command::Delete(args) => delete(session, args).await,
-        Command::Pin(args) => pin(session, args).await,
-        Command::Unpin { name, output } => unpin(session, name, output).await,
+        Command::Delete(args) => change::delete(session, args).await,
+        Command::Pin(args) => change::pin(session, args).await,
+        Command::Unpin { name, output } => change::unpin(session, name, output).await,
     }
 }
 
@@ -365,89 +322,5 @@ fn print(session: &mut Session<'_>, rows: Vec<Row>, form: Form, is_list: bool) -
             screen.print(&text)?;
         }
     }
-    Ok(Exit::Ok)
-}
-
-async fn delete(session: &mut Session<'_>, args: DeleteArgs) -> Result<Exit> {
-    for name in &args.names {
-        let request = DeleteNamespaceRequest {
-            name: name.clone(),
-            etag: String::new(),
-            request_id: crate::client::request_id(),
-            validate_only: args.dry_run,
-            force: args.force,
-            reason: args.reason.clone().unwrap_or_default(),
-        };
-        let answer = session
-            .registry
-            .call(&format!("cannot delete namespace {name:?}"), async |mut client| {
-                client.delete_namespace(request.clone()).await
-            })
-            .await;
-        match answer {
-            Ok(_) => {
-                let id = format!("namespace/{name}");
-                session.done(&id, "deleted", args.dry_run, args.output, &serde_json::json!({
-                    "kind": "Namespace", "name": name, "outcome": "deleted", "dryRun": args.dry_run,
-                }))?;
-            }
-            Err(error) if error.is_not_found() && args.ignore_not_found => {}
-            Err(error) if error.is_not_found() => return Err(suggest(session, error, name).await),
-            Err(error) if error.is_refused() => {
-                return Err(error.or_hint(
-                    "pause its DAGs and let its runs end, or delete it with --force and --reason",
-                ));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(Exit::Ok)
-}
-
-async fn pin(session: &mut Session<'_>, args: PinArgs) -> Result<Exit> {
-    let before = assignment(session, &args.name).await?;
-    let request = PinNamespaceRequest {
-        namespace: args.name.clone(),
-        shard: args.shard.clone(),
-        reason: args.reason.unwrap_or_default(),
-        expected_generation: before.as_ref().map_or(0, |before| before.generation),
-        validate_only: args.dry_run,
-        force: args.force,
-    };
-    let what = format!("cannot pin namespace {:?} to shard {:?}", args.name, args.shard);
-    let after: Assignment = session
-        .router
-        .call_once(&what, async |mut client| client.pin_namespace(request.clone()).await)
-        .await
-        .map_err(|error| {
-            if error.is_refused() {
-                error.or_hint(
-                "drain it there first (pause its DAGs and let its runs end), or give --force and \
-                 --reason",
-            )
-            } else {
-                error
-            }
-        })?
-        .into();
-    let moved = before.filter(|before| !before.shard.is_empty() && before.shard != after.shard);
-    let done = match moved {
-        Some(before) => format!("pinned to {}, moved from {}", after.pinned_shard, before.shard),
-        None => format!("pinned to {}", after.pinned_shard),
-    };
-    let id = format!("namespace/{}", args.name);
-    session.done(&id, &done, args.dry_run, args.output, &after)?;
-    Ok(Exit::Ok)
-}
-
-async fn unpin(session: &mut Session<'_>, name: String, output: DoneForm) -> Result<Exit> {
-    let request = UnpinNamespaceRequest { namespace: name.clone() };
-    let what = format!("cannot unpin namespace {name:?}");
-    let after: Assignment = session
-        .router
-        .call(&what, async |mut client| client.unpin_namespace(request.clone()).await)
-        .await?
-        .into();
-    session.done(&format!("namespace/{name}"), "unpinned", false, output, &after)?;
     Ok(Exit::Ok)
 }

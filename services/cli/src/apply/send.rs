@@ -158,11 +158,12 @@ fn refused(
         lines.push(in_the_files(manifest, batch, &violation.field, &violation.message));
     }
     for condition in &problem.preconditions {
-        lines.push(format!("{}: {}", condition.subject, condition.description));
+        lines.push(about_an_entry(manifest, batch, &condition.subject, &condition.description));
     }
     lines.extend(error::omitted(problem));
     let mut refusal = session.registry.refused(what, problem);
-    if !lines.is_empty() {
+    let is_about_entries = !lines.is_empty();
+    if is_about_entries {
         refusal = refusal
             .with_what(format!("{what}: the registry refused it ({})", problem.reason))
             .with_details(lines);
@@ -173,7 +174,7 @@ fn refused(
             batch.start,
             manifest.items.len()
         ));
-    } else if !dry_run && !problem.violations.is_empty() {
+    } else if !dry_run && is_about_entries {
         refusal = refusal.or_hint("nothing was changed");
     }
     refusal
@@ -201,6 +202,33 @@ fn in_the_files(manifest: &Manifest, batch: &Range<usize>, field: &str, message:
         format!("{}: {}: {message}", manifest.place(item), item.id())
     } else {
         manifest.complaint(item, path, message)
+    }
+}
+
+/// A condition on `namespaces/payments` at the place where that was read: at the prefix that the
+/// message quotes, if it does.
+fn about_an_entry(
+    manifest: &Manifest,
+    batch: &Range<usize>,
+    subject: &str,
+    message: &str,
+) -> String {
+    let item = subject.split_once('/').and_then(|(kind, name)| {
+        let kind = kind.strip_suffix('s')?;
+        let mut items = manifest.items[batch.clone()].iter();
+        items.find(|item| item.entry.kind() == kind && item.entry.name() == name)
+    });
+    let Some(item) = item else { return format!("{subject}: {message}") };
+    let quoted = match &item.entry {
+        Entry::Namespace(namespace) => {
+            let mut prefixes = namespace.spec.prefixes.iter();
+            prefixes.position(|prefix| message.contains(&format!("{prefix:?}")))
+        }
+        Entry::Shard(_) => None,
+    };
+    match quoted {
+        Some(index) => manifest.complaint(item, &format!("prefixes[{index}]"), message),
+        None => format!("{}: {}: {message}", manifest.place(item), item.id()),
     }
 }
 
@@ -245,5 +273,13 @@ mod tests {
         assert_eq!(told("entries[0]"), "<stdin>:5: namespace/pay: is taken");
         assert_eq!(told("entries[7].namespace"), "entries[7].namespace: is taken");
         assert_eq!(told("request_id"), "request_id: is taken");
+        let about =
+            |subject: &str, message: &str| about_an_entry(&manifest, &(0..2), subject, message);
+        assert_eq!(
+            about("namespaces/pay", "prefix \"pay.\" is taken"),
+            "<stdin>:8:35: namespace/pay: spec.prefixes[0]: prefix \"pay.\" is taken"
+        );
+        assert_eq!(about("namespaces/pay", "is old"), "<stdin>:5: namespace/pay: is old");
+        assert_eq!(about("shards/ghost", "is gone"), "shards/ghost: is gone");
     }
 }
