@@ -108,7 +108,7 @@ fn what_the_registry_refuses_is_told_at_its_place() {
     let text = [namespace("other"), namespace("pay-eu").replace("pay-eu.]", "ok.x, pay.eu.]")];
     fleet.bench.write("more.yaml", &text.join("---\n"));
     let refusal = fleet.run(&["apply", "-f", "more.yaml"]).refusal();
-    assert!(refusal.contains("more.yaml:13:20: namespace/pay-eu: spec.prefixes[1]: "), "{refusal}");
+    assert!(refusal.contains("more.yaml:14:20: namespace/pay-eu: spec.prefixes[1]: "), "{refusal}");
     assert!(refusal.contains("\"pay\""), "the owner of the prefix is named: {refusal}");
     assert!(refusal.contains("request id: "), "{refusal}");
     assert_eq!(fleet.run(&["ns", "list", "-o", "name"]).expect(0), "namespace/pay\n");
