@@ -69,15 +69,19 @@ impl Fleet {
 
         let (listener, router_url) = listen("airfleet-router").await?;
         let (registry_listener, registry_url) = listen("airfleet-registry").await?;
-        let mut registry = airfleet_registry::Config::default();
-        registry.store = StoreConfig::sqlite(&file("registry.db"));
-        registry.router = ClientConfig::plain(&router_url);
+        let registry = airfleet_registry::Config {
+            store: StoreConfig::sqlite(&file("registry.db")),
+            router: ClientConfig::plain(&router_url),
+            ..airfleet_registry::Config::default()
+        };
         let run = airfleet_registry::run(registry, registry_listener, shutdown.clone());
         nodes.spawn(expect_good_end("registry", run));
 
-        let mut router = airfleet_router::Config::default();
-        router.store = StoreConfig::sqlite(&file("router.db"));
-        router.registry = ClientConfig::plain(&registry_url);
+        let mut router = airfleet_router::Config {
+            store: StoreConfig::sqlite(&file("router.db")),
+            registry: ClientConfig::plain(&registry_url),
+            ..airfleet_router::Config::default()
+        };
         router.agents.report_interval = Duration::from_millis(500);
         let run = airfleet_router::run(router, listener, shutdown.clone());
         nodes.spawn(expect_good_end("router", run));
