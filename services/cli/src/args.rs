@@ -65,7 +65,7 @@ pub struct Connection {
     /// Private key of the client certificate, PEM
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub key: Option<PathBuf>,
-    /// How long one request may take
+    /// How long one request may take [default: 30s]
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
     pub request_timeout: Option<Duration>,
     /// When to colour the output

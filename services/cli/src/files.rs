@@ -84,8 +84,7 @@ pub fn read(names: &[String], recursive: bool, stdin: impl Read) -> Result<Manif
         }
     }
     if !problems.is_empty() {
-        return Err(refused("cannot read the manifest", problems)
-            .hint("docs/manifest.md shows every field; nothing was sent"));
+        return Err(refused("cannot read the manifest", problems).hint("nothing was sent"));
     }
     let mut manifest = Manifest { sources, items };
     let problems = manifest.problems();
