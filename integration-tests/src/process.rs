@@ -17,7 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::eventually;
 
 /// How long a process may take to answer; generous, for busy machines.
-const READY_LIMIT: Duration = Duration::from_secs(60);
+const READY_LIMIT: Duration = Duration::from_mins(1);
 
 /// The binary of that name, beside the running test.
 pub fn binary(name: &str) -> Result<PathBuf> {

@@ -1,7 +1,7 @@
 //! Bad input to the real services: each gets a clear error, and a client that behaves notices
 //! nothing of it.
 
-use std::{fs, time::Duration};
+use std::{fmt::Write as _, fs, time::Duration};
 
 use airfleet_integration_tests::{
     eventually,
@@ -124,7 +124,7 @@ async fn tokens_decide_who_may_do_what() -> Result<()> {
     let mut text = String::new();
     for (name, role, token) in TOKENS {
         let hash = sha256(token).await?;
-        text += &format!("[[token]]\nname = \"{name}\"\nrole = \"{role}\"\nsha256 = \"{hash}\"\n");
+        writeln!(text, "[[token]]\nname = \"{name}\"\nrole = \"{role}\"\nsha256 = \"{hash}\"")?;
         if role == "tenant" {
             text += "namespaces = [\"payments\", \"payments-*\"]\n";
         }

@@ -44,7 +44,7 @@ pub(crate) async fn run(rig: &Rig, report: &mut Report) -> Result<()> {
     let (reports, used, begun) =
         (reports_taken(&router.url()).await?, cpu_time(pid)?, Instant::now());
     tokio::time::sleep(SPAN).await;
-    let (used, span) = (cpu_time(pid)? - used, begun.elapsed().as_secs_f64());
+    let (used, span) = (cpu_time(pid)?.saturating_sub(used), begun.elapsed().as_secs_f64());
     let reports = (reports_taken(&router.url()).await? - reports) / span;
     ensure!(status(&mut client).await?.agents as u64 == SHARDS, "agents were lost");
     // Every agent every five seconds; less would make the figure look better than it is.

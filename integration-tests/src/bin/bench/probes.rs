@@ -106,7 +106,7 @@ async fn agent(rig: &Rig, database: &str, report: &mut Report) -> Result<()> {
     let before = cpu_time(agent.pid())?;
     tokio::time::sleep(SPAN).await;
     ensure!(agent.is_running(), "the agent ended: {}", agent.output());
-    let cores = (cpu_time(agent.pid())? - before).div_duration_f64(SPAN);
+    let cores = cpu_time(agent.pid())?.saturating_sub(before).div_duration_f64(SPAN);
     let peak = memory_mb(agent.pid(), "VmHWM")?;
     report.add(Figure::alone("probes.agent_memory_peak", peak, "MB", Goal::AtMost(40.0)))?;
     report.add(Figure::alone("probes.agent_cpu", cores, "cores", Goal::None))?;

@@ -74,7 +74,7 @@ pub(crate) async fn run(rig: &Rig, report: &mut Report) -> Result<()> {
         anyhow::Ok(())
     });
     arrived.await.context("the last change did not reach all watchers in time")??;
-    ensure!(since_sent.len() > 0, "no watcher saw a change by itself");
+    ensure!(!since_sent.is_empty(), "no watcher saw a change by itself");
 
     let millis =
         |histogram: &Histogram<u64>, quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
