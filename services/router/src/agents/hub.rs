@@ -343,7 +343,7 @@ impl Hub {
         let Some(state) = state.filter(|state| state.was_heard_of()) else {
             return unknown(
                 "AGENT_NEVER_CONNECTED",
-                "no agent of this shard has connected to this router; start airfleet-shard-agent \
+                "no agent of this shard has connected to this router; start airfleet-agent \
                  beside it"
                     .into(),
             );
