@@ -122,12 +122,9 @@ fn change(table: &Table, namespaces: u64, report: &Report) {
 fn each<'t>(texts: &Texts, resolve: impl Fn(&str) -> Option<&'t Entry>) -> f64 {
     let mut at = 0;
     median_each(texts.len(), |count| {
-        let mut found = 0;
-        for _ in 0..count {
-            found += i64::from(resolve(texts.get(at)).is_some());
-            at += 1;
-        }
-        found
+        let found = texts.run(at, count).filter(|text| resolve(text).is_some()).count();
+        at += count;
+        found as i64
     })
 }
 
@@ -135,7 +132,7 @@ fn each<'t>(texts: &Texts, resolve: impl Fn(&str) -> Option<&'t Entry>) -> f64 {
 fn batch(texts: &Texts, table: &Table) -> f64 {
     let mut at = 0;
     median_each(texts.len(), |count| {
-        let answers = table.resolve_dags((at..at + count).map(|at| texts.get(at)));
+        let answers = table.resolve_dags(texts.run(at, count));
         at += count;
         answers.iter().flatten().count() as i64
     })
@@ -264,7 +261,7 @@ fn assignment(n: u64, revision: i64) -> Assignment {
 /// Many texts one after another, so that reading them in order costs next to nothing.
 struct Texts {
     text: String,
-    ends: Vec<usize>,
+    ends: Vec<u32>,
 }
 
 impl Texts {
@@ -272,7 +269,7 @@ impl Texts {
         let mut all = Self { text: String::new(), ends: vec![0] };
         for text in texts {
             all.text.push_str(&text);
-            all.ends.push(all.text.len());
+            all.ends.push(all.text.len() as u32);
         }
         all
     }
@@ -282,7 +279,13 @@ impl Texts {
     }
 
     fn get(&self, at: usize) -> &str {
-        &self.text[self.ends[at]..self.ends[at + 1]]
+        &self.text[self.ends[at] as usize..self.ends[at + 1] as usize]
+    }
+
+    /// So many texts from one on.
+    fn run(&self, at: usize, count: usize) -> impl Iterator<Item = &str> {
+        let bounds = self.ends[at..=at + count].array_windows();
+        bounds.map(|[start, end]| &self.text[*start as usize..*end as usize])
     }
 }
 
