@@ -10,13 +10,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+lock=deploy/python/requirements.lock
+cache="${AIRFLEET_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/airfleet}"
+# Where the set-up puts uv when the machine has none.
+PATH=$PATH:$cache/uv/bin
 if ! command -v uv >/dev/null; then
   echo "uv is missing: run \`make setup\`" >&2
   exit 1
 fi
-
-lock=deploy/python/requirements.lock
-cache="${AIRFLEET_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/airfleet}"
 venv="$cache/python-client-$(sha256sum "$lock" | cut -c1-12)"
 mkdir -p "$cache"
 (
