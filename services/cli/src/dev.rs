@@ -86,7 +86,7 @@ pub async fn run(screen: &mut Screen, args: Args) -> Result<Exit> {
     if args.clean {
         folder.clean().await?;
     }
-    logs::start(&folder.log_file(), args.verbose)?;
+    logs::start(&folder.log_file(), args.verbose, screen.paint_errors().is_colored())?;
     let shutdown = Shutdown::new();
     shutdown.on_signals().map_err(|error| Error::caused("cannot listen for signals", &error))?;
     let steps = Steps::new(started, screen.paint_errors());

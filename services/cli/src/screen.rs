@@ -48,6 +48,11 @@ impl Paint {
     /// Colours text.
     pub const COLORED: Paint = Paint(true);
 
+    /// Whether text is coloured.
+    pub fn is_colored(self) -> bool {
+        self.0
+    }
+
     /// The text in the colour of its tone.
     pub fn tone(self, tone: Tone, text: &str) -> String {
         let code = match tone {

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 const FILE_MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Starts logging. `RUST_LOG` says what goes into the file, where it is set.
-pub(super) fn start(file: &Path, verbose: bool) -> Result<()> {
+pub(super) fn start(file: &Path, verbose: bool, colored: bool) -> Result<()> {
     let failed =
         |error: io::Error| Error::caused(format!("cannot write {}", file.display()), &error);
     let capped = Capped::open(file, FILE_MAX_BYTES).map_err(failed)?;
@@ -25,6 +25,7 @@ pub(super) fn start(file: &Path, verbose: bool) -> Result<()> {
     let file = fmt::layer().with_ansi(false).with_writer(capped).with_filter(filter);
     let terminal = fmt::layer()
         .with_target(verbose)
+        .with_ansi(colored)
         .with_writer(io::stderr)
         .with_filter(EnvFilter::new(if verbose { "info" } else { "warn" }));
     tracing_subscriber::registry()
