@@ -34,7 +34,7 @@ build: ## Release binaries, in target/release
 	@cargo build --workspace --bins --release --locked
 
 proto: ## Generate proto/src/gen from the .proto files
-	@AIRFLEET_PROTO_WRITE=1 cargo test -q -p airfleet-proto --test generated
+	@AIRFLEET_PROTO_WRITE=1 cargo test -q -p airfleet-proto-generate
 
 docs: ## Generate the configuration and CLI references
 	@AIRFLEET_DOCS_WRITE=1 cargo test -q --workspace --test reference

@@ -4,15 +4,17 @@
 //! domain's own validation to say. Outwards, `From` never fails. What only the registry knows of
 //! an entry (uid, etag, revision, times) is left unset here.
 
+mod workload;
+
 use airfleet_domain::{
     health,
     labels::{Operator, Requirement, Taint, Toleration},
-    manifest::{
-        Allowances, Entry, Metadata, Namespace, NamespaceSpec, Placement, Shard, ShardSpec, Size,
-        Source,
-    },
+    manifest::{Entry, Metadata, Namespace, NamespaceSpec, Placement, Shard, ShardSpec, Size},
     resources::Resources,
 };
+
+pub use self::workload::role;
+use self::workload::{all, sparse};
 
 use crate::{common::v1 as common, registry::v1 as registry};
 
@@ -98,8 +100,8 @@ impl TryFrom<registry::Namespace> for Namespace {
     type Error = Unreadable;
 
     fn try_from(wire: registry::Namespace) -> Result<Self, Unreadable> {
+        let drift = wire.drift().into();
         let placement = wire.placement.unwrap_or_default();
-        let allowances = wire.allowances.unwrap_or_default();
         let tolerations = placement.tolerations.into_iter();
         Ok(Self {
             metadata: Metadata {
@@ -120,12 +122,13 @@ impl TryFrom<registry::Namespace> for Namespace {
                     region: placement.region,
                     spread_group: placement.spread_group,
                 },
-                allowances: Allowances {
-                    queues: allowances.queues,
-                    pools: allowances.pools,
-                    kubernetes_namespaces: allowances.kubernetes_namespaces,
-                },
-                source: wire.source.map(|s| Source { uri: s.uri, reference: s.r#ref }),
+                guardrails: wire.guardrails.map(Into::into).unwrap_or_default(),
+                source: wire.source.map(Into::into),
+                pools: all(wire.pools),
+                variables: all(wire.variables),
+                connections: all(wire.connections),
+                retention: wire.retention.map(Into::into),
+                drift,
             },
         })
     }
@@ -145,11 +148,6 @@ impl From<Namespace> for registry::Namespace {
             region: spec.placement.region,
             spread_group: spec.placement.spread_group,
         });
-        let allowances = (!spec.allowances.is_empty()).then_some(registry::Allowances {
-            queues: spec.allowances.queues,
-            pools: spec.allowances.pools,
-            kubernetes_namespaces: spec.allowances.kubernetes_namespaces,
-        });
         Self {
             name: metadata.name,
             labels: metadata.labels.into_iter().collect(),
@@ -158,8 +156,13 @@ impl From<Namespace> for registry::Namespace {
             prefixes: spec.prefixes,
             demand: (!spec.demand.is_zero()).then(|| spec.demand.into()),
             placement,
-            allowances,
-            source: spec.source.map(|s| registry::DagSource { uri: s.uri, r#ref: s.reference }),
+            guardrails: (!spec.guardrails.is_empty()).then(|| spec.guardrails.into()),
+            source: spec.source.map(Into::into),
+            pools: all(spec.pools),
+            variables: all(spec.variables),
+            connections: all(spec.connections),
+            retention: spec.retention.map(Into::into),
+            drift: sparse(spec.drift),
             ..Self::default()
         }
     }
@@ -329,8 +332,25 @@ spec:
     airflowVersion: '>=3'
     region: eu
     spreadGroup: core
-  allowances: {queues: [q], pools: [p], kubernetesNamespaces: [k]}
-  source: {uri: 'git+https://git.example.net/x', ref: main}
+  guardrails:
+    mode: warn
+    modes: {AF107: enforce}
+    queues: [q]
+    pools: [p]
+    kubernetesNamespaces: [k]
+    kubernetesClusters: [c]
+    operators: {allow: [PythonOperator], deny: [BashOperator]}
+    executionTimeout: {defaultSeconds: 60, maxSeconds: 3600}
+    retries: {default: 0, max: 3}
+    maxActiveRuns: {max: 4}
+    requiredTags: [t]
+    allowedOwners: [o]
+  source: {uri: 'git+https://git.example.net/x', ref: main, path: dags}
+  pools: [{name: payments_pool, slots: 8, description: d, includeDeferred: true}]
+  variables: [{key: region, secret: region}, {key: elsewhere}]
+  connections: [{id: warehouse, secret: warehouse}]
+  retention: {keepDays: 90, schedule: 0 3 * * *}
+  drift: warn
 ---
 apiVersion: airfleet.dev/v1
 kind: Shard
@@ -352,6 +372,11 @@ spec:
         for located in entries {
             let wire = registry::ManifestEntry::from(located.entry.clone());
             assert_eq!(Entry::try_from(wire).unwrap(), located.entry);
+            if let Entry::Namespace(namespace) = &located.entry {
+                let workload = namespace.spec.workload();
+                let wire = crate::agent::v1::Workload::from(workload.clone());
+                assert_eq!(manifest::Workload::from(wire), workload);
+            }
         }
     }
 

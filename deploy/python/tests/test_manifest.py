@@ -20,8 +20,12 @@ def test_everything_that_may_be_said_is_read() -> None:
     assert payments.demand.metadata_bytes == 500_000_000
     assert payments.placement.selector[0].operator == common_pb2.SELECTOR_OPERATOR_IN
     assert payments.placement.spread_group == "finance"
-    assert list(payments.allowances.kubernetes_namespaces) == ["finance"]
+    assert list(payments.guardrails.kubernetes_namespaces) == ["finance"]
+    assert payments.guardrails.mode == common_pb2.ENFORCEMENT_ENFORCE
+    assert payments.guardrails.modes["AF107"] == common_pb2.ENFORCEMENT_WARN
     assert payments.source.ref == "main"
+    assert payments.pools[0].slots == 8
+    assert payments.retention.keep_days == 90
     assert airfleet.describe(payments.demand).startswith("120 dags, 300 task starts/h, 4 slots")
 
 

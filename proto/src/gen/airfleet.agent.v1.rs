@@ -107,7 +107,7 @@ pub struct DesiredRoles {
     pub removed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What the shard is to do for one namespace.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DesiredRole {
     /// The namespace.
     #[prost(string, tag = "1")]
@@ -118,9 +118,43 @@ pub struct DesiredRole {
     /// What to be for it.
     #[prost(enumeration = "super::super::common::v1::Role", tag = "3")]
     pub role: i32,
-    /// Generation of the assignment.
+    /// Generation of the assignment. An agent refuses one lower than it has seen of the namespace.
     #[prost(int64, tag = "4")]
     pub generation: i64,
+    /// What the shard is to have for it.
+    #[prost(message, optional, tag = "5")]
+    pub workload: ::core::option::Option<Workload>,
+    /// Revision of the manifest that the workload is of.
+    #[prost(int64, tag = "6")]
+    pub manifest_revision: i64,
+}
+/// What a namespace brings to its shard, as the manifest declares it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Workload {
+    /// Teams that own it.
+    #[prost(string, repeated, tag = "1")]
+    pub owners: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Rules that its DAGs keep to.
+    #[prost(message, optional, tag = "2")]
+    pub guardrails: ::core::option::Option<super::super::common::v1::Guardrails>,
+    /// Where its DAG files come from; unset where somebody else brings them.
+    #[prost(message, optional, tag = "3")]
+    pub source: ::core::option::Option<super::super::common::v1::DagSource>,
+    /// Pools.
+    #[prost(message, repeated, tag = "4")]
+    pub pools: ::prost::alloc::vec::Vec<super::super::common::v1::Pool>,
+    /// Variables, by reference.
+    #[prost(message, repeated, tag = "5")]
+    pub variables: ::prost::alloc::vec::Vec<super::super::common::v1::Variable>,
+    /// Connections, by reference.
+    #[prost(message, repeated, tag = "6")]
+    pub connections: ::prost::alloc::vec::Vec<super::super::common::v1::Connection>,
+    /// How long what happened is kept.
+    #[prost(message, optional, tag = "7")]
+    pub retention: ::core::option::Option<super::super::common::v1::Retention>,
+    /// What happens where the shard is not as declared.
+    #[prost(enumeration = "super::super::common::v1::Enforcement", tag = "8")]
+    pub drift: i32,
 }
 /// What an agent saw. A report that is not full carries only what changed since the last one.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -161,6 +195,159 @@ pub struct Report {
     /// Alembic revision, where it changed since Hello.
     #[prost(string, tag = "12")]
     pub schema_revision: ::prost::alloc::string::String,
+    /// Roles whose state changed; all in a full report.
+    #[prost(message, repeated, tag = "13")]
+    pub roles: ::prost::alloc::vec::Vec<ObservedRole>,
+    /// Namespaces of which the shard no longer has a role. Empty in a full report.
+    #[prost(string, repeated, tag = "14")]
+    pub removed_roles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What happened since the last report; at most 100. Sent until the report is acknowledged.
+    #[prost(message, repeated, tag = "15")]
+    pub events: ::prost::alloc::vec::Vec<Event>,
+}
+/// What a shard is for one namespace, and how far it is on the way to what it is to be.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ObservedRole {
+    /// The namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// What the shard is for it now: the last role that was reached completely.
+    #[prost(enumeration = "super::super::common::v1::Role", tag = "2")]
+    pub role: i32,
+    /// Generation at which it is that.
+    #[prost(int64, tag = "3")]
+    pub generation: i64,
+    /// Role that it is on the way to; the same as `role` where it has arrived.
+    #[prost(enumeration = "super::super::common::v1::Role", tag = "4")]
+    pub target_role: i32,
+    /// Generation that it is on the way to.
+    #[prost(int64, tag = "5")]
+    pub target_generation: i64,
+    /// Why it is not there yet; unset where it has arrived or just goes on.
+    #[prost(message, optional, tag = "6")]
+    pub obstacle: ::core::option::Option<Obstacle>,
+    /// DAG files that the shard runs; unset where Airfleet delivered none.
+    #[prost(message, optional, tag = "7")]
+    pub release: ::core::option::Option<Release>,
+    /// What is not as declared; at most 100.
+    #[prost(message, repeated, tag = "8")]
+    pub drift: ::prost::alloc::vec::Vec<Drift>,
+    /// Rules that its DAGs break; at most 100, the latest first.
+    #[prost(message, repeated, tag = "9")]
+    pub violations: ::prost::alloc::vec::Vec<PolicyViolation>,
+    /// Violations altogether. Count.
+    #[prost(int64, tag = "10")]
+    pub violation_count: i64,
+    /// DAGs whose pause state is forced by the fence. Count.
+    #[prost(int64, tag = "11")]
+    pub fenced_dags: i64,
+    /// When `role` was reached.
+    #[prost(message, optional, tag = "12")]
+    pub role_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Revision of the manifest that the shard was brought to.
+    #[prost(int64, tag = "13")]
+    pub manifest_revision: i64,
+}
+/// What keeps a shard from being what it is to be.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Obstacle {
+    /// Stable code in UPPER_SNAKE_CASE, such as SOURCE_UNREACHABLE.
+    #[prost(string, tag = "1")]
+    pub code: ::prost::alloc::string::String,
+    /// One line for people: what is wrong and what to do.
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// Tries so far. Count.
+    #[prost(int64, tag = "3")]
+    pub attempts: i64,
+    /// When it was first met.
+    #[prost(message, optional, tag = "4")]
+    pub since_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// A set of DAG files that a shard runs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Release {
+    /// Commit of a git source, else a hash of the content.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// When the shard switched to it.
+    #[prost(message, optional, tag = "2")]
+    pub switch_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Files. Count.
+    #[prost(int64, tag = "3")]
+    pub files: i64,
+    /// Size of all files. Bytes.
+    #[prost(int64, tag = "4")]
+    pub bytes: i64,
+}
+/// Something on a shard that is not as declared.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Drift {
+    /// "pool", "variable", "connection", "file" or "fence".
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Stable code in UPPER_SNAKE_CASE, such as POOL_MISSING or POOL_RESIZED.
+    #[prost(string, tag = "3")]
+    pub code: ::prost::alloc::string::String,
+    /// One line for people: what is declared, what was found. Never a secret.
+    #[prost(string, tag = "4")]
+    pub message: ::prost::alloc::string::String,
+    /// Whether it is left as it is.
+    #[prost(bool, tag = "5")]
+    pub tolerated: bool,
+}
+/// A DAG or task that breaks a rule of its namespace.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PolicyViolation {
+    /// Stable code of the rule, such as "AF107".
+    #[prost(string, tag = "1")]
+    pub code: ::prost::alloc::string::String,
+    /// Whether it was refused or only told.
+    #[prost(enumeration = "super::super::common::v1::Enforcement", tag = "2")]
+    pub mode: i32,
+    /// The DAG.
+    #[prost(string, tag = "3")]
+    pub dag_id: ::prost::alloc::string::String,
+    /// The task; empty where it is about the DAG.
+    #[prost(string, tag = "4")]
+    pub task_id: ::prost::alloc::string::String,
+    /// One line for people: what is wrong and what to change.
+    #[prost(string, tag = "5")]
+    pub message: ::prost::alloc::string::String,
+    /// When it was first seen.
+    #[prost(message, optional, tag = "6")]
+    pub first_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it was last seen.
+    #[prost(message, optional, tag = "7")]
+    pub last_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// How often. Count.
+    #[prost(int64, tag = "8")]
+    pub count: i64,
+}
+/// Something that happened to a namespace on its shard.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Event {
+    /// The namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// When, by the agent's clock.
+    #[prost(message, optional, tag = "2")]
+    pub time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Stable code in UPPER_SNAKE_CASE, such as ROLE_REACHED or RELEASE_SWITCHED.
+    #[prost(string, tag = "3")]
+    pub code: ::prost::alloc::string::String,
+    /// One line for people: what happened and why.
+    #[prost(string, tag = "4")]
+    pub message: ::prost::alloc::string::String,
+    /// Whether somebody should look at it.
+    #[prost(bool, tag = "5")]
+    pub warning: bool,
+    /// Identifies it among all of the agent's, so that one that is sent again counts once: a UUIDv7.
+    #[prost(string, tag = "6")]
+    pub id: ::prost::alloc::string::String,
 }
 /// What one namespace uses.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -53,6 +53,145 @@ pub struct Toleration {
     #[prost(string, tag = "2")]
     pub value: ::prost::alloc::string::String,
 }
+/// Where DAG files come from.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DagSource {
+    /// A folder path, or a URL: file://, s3://, gs://, az://, git+<https://,> git+ssh://, git+file://.
+    #[prost(string, tag = "1")]
+    pub uri: ::prost::alloc::string::String,
+    /// Branch, tag or commit; for git only. Empty means the default branch.
+    #[prost(string, tag = "2")]
+    pub r#ref: ::prost::alloc::string::String,
+    /// Folder inside the source that holds the DAG files, such as "dags"; empty means all of it.
+    #[prost(string, tag = "3")]
+    pub path: ::prost::alloc::string::String,
+}
+/// Rules that the DAGs of a namespace keep to. What is unset or empty does not restrict.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Guardrails {
+    /// What happens to a DAG that breaks a rule; unspecified means enforce.
+    #[prost(enumeration = "Enforcement", tag = "1")]
+    pub mode: i32,
+    /// Modes of single rules, by their code, such as "AF107"; at most 64.
+    #[prost(map = "string, enumeration(Enforcement)", tag = "2")]
+    pub modes: ::std::collections::HashMap<::prost::alloc::string::String, i32>,
+    /// Celery queues that tasks may run in; at most 64.
+    #[prost(string, repeated, tag = "3")]
+    pub queues: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Pools that tasks may take slots of; at most 64.
+    #[prost(string, repeated, tag = "4")]
+    pub pools: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Kubernetes namespaces that tasks may run in; at most 64.
+    #[prost(string, repeated, tag = "5")]
+    pub kubernetes_namespaces: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Kubernetes clusters that tasks may run in; at most 64.
+    #[prost(string, repeated, tag = "6")]
+    pub kubernetes_clusters: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Operators that tasks may be of.
+    #[prost(message, optional, tag = "7")]
+    pub operators: ::core::option::Option<OperatorRules>,
+    /// How long a task may run.
+    #[prost(message, optional, tag = "8")]
+    pub execution_timeout: ::core::option::Option<ExecutionTimeoutRule>,
+    /// How often a task may be tried again.
+    #[prost(message, optional, tag = "9")]
+    pub retries: ::core::option::Option<RetriesRule>,
+    /// Runs that a DAG may have at a time.
+    #[prost(message, optional, tag = "10")]
+    pub max_active_runs: ::core::option::Option<MaxActiveRunsRule>,
+    /// Tags that every DAG has; at most 64.
+    #[prost(string, repeated, tag = "11")]
+    pub required_tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Owners of which every DAG has at least one; at most 64.
+    #[prost(string, repeated, tag = "12")]
+    pub allowed_owners: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Operators, by class name such as "BashOperator" or by import path, where a trailing "*" stands
+/// for every continuation, such as "airflow.providers.ssh.*".
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OperatorRules {
+    /// Only these; empty means all. At most 64.
+    #[prost(string, repeated, tag = "1")]
+    pub allow: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// All but these; counts over `allow`. At most 64.
+    #[prost(string, repeated, tag = "2")]
+    pub deny: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// How long a task may run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExecutionTimeoutRule {
+    /// Where the author set none. Seconds; 0 means none.
+    #[prost(int64, tag = "1")]
+    pub default_seconds: i64,
+    /// At most. Seconds; 0 means no limit.
+    #[prost(int64, tag = "2")]
+    pub max_seconds: i64,
+}
+/// How often a task may be tried again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetriesRule {
+    /// Where the author set none. Count; unset means Airflow's own default.
+    #[prost(int64, optional, tag = "1")]
+    pub default: ::core::option::Option<i64>,
+    /// At most. Count; unset means no limit.
+    #[prost(int64, optional, tag = "2")]
+    pub max: ::core::option::Option<i64>,
+}
+/// Runs that a DAG may have at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MaxActiveRunsRule {
+    /// At most. Count; 0 means no limit.
+    #[prost(int64, tag = "1")]
+    pub max: i64,
+}
+/// A pool that the shard has for a namespace.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Pool {
+    /// Name, unique over the fleet.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Slots. Count; -1 means without limit.
+    #[prost(int64, tag = "2")]
+    pub slots: i64,
+    /// What it is for; at most 1000 characters.
+    #[prost(string, tag = "3")]
+    pub description: ::prost::alloc::string::String,
+    /// Whether deferred tasks take slots.
+    #[prost(bool, tag = "4")]
+    pub include_deferred: bool,
+}
+/// A variable whose value lies in the agent's own secret files, or in the shard's secrets backend.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Variable {
+    /// Key in Airflow.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// File under the agent's secrets folder for the namespace; empty where the secrets backend of
+    /// the shard has the variable.
+    #[prost(string, tag = "2")]
+    pub secret: ::prost::alloc::string::String,
+}
+/// A connection whose value lies in the agent's own secret files, or in the shard's secrets backend.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Connection {
+    /// Connection id in Airflow.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// File under the agent's secrets folder for the namespace, holding a connection URI or JSON;
+    /// empty where the secrets backend of the shard has the connection.
+    #[prost(string, tag = "2")]
+    pub secret: ::prost::alloc::string::String,
+}
+/// How long what happened is kept in the shard's metadata database.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Retention {
+    /// Runs that ended longer ago are removed with all that belongs to them. Days, at least 1.
+    #[prost(int64, tag = "1")]
+    pub keep_days: i64,
+    /// When it is done: a cron expression in UTC; empty means once a day, at a minute of its own.
+    #[prost(string, tag = "2")]
+    pub schedule: ::prost::alloc::string::String,
+}
 /// One finding that led to a verdict.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HealthReason {
@@ -125,6 +264,39 @@ impl SelectorOperator {
             "SELECTOR_OPERATOR_NOT_IN" => Some(Self::NotIn),
             "SELECTOR_OPERATOR_EXISTS" => Some(Self::Exists),
             "SELECTOR_OPERATOR_DOES_NOT_EXIST" => Some(Self::DoesNotExist),
+            _ => None,
+        }
+    }
+}
+/// What happens where a rule is broken or something on the shard is not as declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Enforcement {
+    /// The default of where it stands.
+    Unspecified = 0,
+    /// Refuse what breaks the rule; put right what is not as declared.
+    Enforce = 1,
+    /// Only tell.
+    Warn = 2,
+}
+impl Enforcement {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ENFORCEMENT_UNSPECIFIED",
+            Self::Enforce => "ENFORCEMENT_ENFORCE",
+            Self::Warn => "ENFORCEMENT_WARN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ENFORCEMENT_UNSPECIFIED" => Some(Self::Unspecified),
+            "ENFORCEMENT_ENFORCE" => Some(Self::Enforce),
+            "ENFORCEMENT_WARN" => Some(Self::Warn),
             _ => None,
         }
     }

@@ -33,12 +33,12 @@ pub struct Namespace {
     /// Where it may be placed.
     #[prost(message, optional, tag = "9")]
     pub placement: ::core::option::Option<PlacementRules>,
-    /// What its DAGs may use.
+    /// Rules that its DAGs keep to.
     #[prost(message, optional, tag = "10")]
-    pub allowances: ::core::option::Option<Allowances>,
-    /// Where its DAG files come from.
+    pub guardrails: ::core::option::Option<super::super::common::v1::Guardrails>,
+    /// Where its DAG files come from; unset where Airfleet does not deliver them.
     #[prost(message, optional, tag = "11")]
-    pub source: ::core::option::Option<DagSource>,
+    pub source: ::core::option::Option<super::super::common::v1::DagSource>,
     /// Revision of the manifest at which it last changed. Set by the registry.
     #[prost(int64, tag = "12")]
     pub revision: i64,
@@ -48,6 +48,22 @@ pub struct Namespace {
     /// When it last changed. Set by the registry.
     #[prost(message, optional, tag = "14")]
     pub update_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Pools that its shard has for it; at most 64. No other namespace may declare one of that name.
+    #[prost(message, repeated, tag = "15")]
+    pub pools: ::prost::alloc::vec::Vec<super::super::common::v1::Pool>,
+    /// Variables that its shard has for it; at most 256.
+    #[prost(message, repeated, tag = "16")]
+    pub variables: ::prost::alloc::vec::Vec<super::super::common::v1::Variable>,
+    /// Connections that its shard has for it; at most 256.
+    #[prost(message, repeated, tag = "17")]
+    pub connections: ::prost::alloc::vec::Vec<super::super::common::v1::Connection>,
+    /// How long what happened is kept; unset means for ever.
+    #[prost(message, optional, tag = "18")]
+    pub retention: ::core::option::Option<super::super::common::v1::Retention>,
+    /// What happens where pools, variables or connections on the shard are not as declared;
+    /// unspecified means enforce.
+    #[prost(enumeration = "super::super::common::v1::Enforcement", tag = "19")]
+    pub drift: i32,
 }
 /// Where a namespace may be placed. Everything given must hold.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -69,29 +85,6 @@ pub struct PlacementRules {
     /// Namespaces of one group are spread over failure domains; empty means none.
     #[prost(string, tag = "5")]
     pub spread_group: ::prost::alloc::string::String,
-}
-/// What the DAGs of a namespace may use. An empty list does not restrict.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Allowances {
-    /// Celery queues; at most 64.
-    #[prost(string, repeated, tag = "1")]
-    pub queues: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Pools; at most 64.
-    #[prost(string, repeated, tag = "2")]
-    pub pools: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Kubernetes namespaces; at most 64.
-    #[prost(string, repeated, tag = "3")]
-    pub kubernetes_namespaces: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-}
-/// Where DAG files come from.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct DagSource {
-    /// A folder path, or a URL: s3://, gs://, az://, git+<https://,> git+ssh://.
-    #[prost(string, tag = "1")]
-    pub uri: ::prost::alloc::string::String,
-    /// Branch, tag or commit; for git only.
-    #[prost(string, tag = "2")]
-    pub r#ref: ::prost::alloc::string::String,
 }
 /// One Airflow cluster: metadata database, broker, schedulers and workers.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -224,5 +224,6 @@ pub(crate) fn active_role(entry: &Entry) -> agent::DesiredRole {
         prefixes: entry.prefixes().map(str::to_owned).collect(),
         role: common::Role::Active.into(),
         generation: entry.generation().0,
+        ..agent::DesiredRole::default()
     }
 }

@@ -9,4 +9,5 @@ pub mod labels;
 pub mod manifest;
 pub mod placement;
 pub mod resources;
+pub mod roles;
 pub mod routing;

@@ -6,6 +6,7 @@
 //! namespaces overlap is the registry's to know: nothing here sees more than one entry.
 
 mod validate;
+mod workload;
 mod yaml;
 
 #[cfg(test)]
@@ -15,6 +16,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     validate::{Violation, parse_version_range},
+    workload::{
+        Connection, Enforcement, ExecutionTimeoutRule, Guardrails, MaxActiveRunsRule,
+        OperatorRules, Pool, Retention, RetriesRule, Source, Variable, Workload,
+    },
     yaml::{Located, Problem, parse, to_yaml},
 };
 use crate::{
@@ -66,12 +71,27 @@ pub struct NamespaceSpec {
     /// Where it may be placed.
     #[serde(default, skip_serializing_if = "Placement::is_empty")]
     pub placement: Placement,
-    /// What its DAGs may use.
-    #[serde(default, skip_serializing_if = "Allowances::is_empty")]
-    pub allowances: Allowances,
-    /// Where its DAG files come from.
+    /// Rules that its DAGs keep to.
+    #[serde(default, skip_serializing_if = "Guardrails::is_empty")]
+    pub guardrails: Guardrails,
+    /// Where its DAG files come from; nothing where Airfleet does not deliver them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+    /// Pools that its shard has for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<Pool>,
+    /// Variables that its shard has for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variables: Vec<Variable>,
+    /// Connections that its shard has for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<Connection>,
+    /// How long what happened is kept on the shard; nothing means for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+    /// What happens where pools, variables or connections on the shard are not as declared.
+    #[serde(default, skip_serializing_if = "Enforcement::is_default")]
+    pub drift: Enforcement,
 }
 
 /// Where a namespace may be placed. Everything given must hold.
@@ -100,39 +120,6 @@ impl Placement {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
-}
-
-/// What the DAGs of a namespace may use. An empty list does not restrict.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Allowances {
-    /// Celery queues.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub queues: Vec<String>,
-    /// Pools.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub pools: Vec<String>,
-    /// Kubernetes namespaces.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub kubernetes_namespaces: Vec<String>,
-}
-
-impl Allowances {
-    /// Whether nothing is restricted.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// Where DAG files come from.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Source {
-    /// A folder path, or a URL: `s3://`, `gs://`, `az://`, `git+https://`, `git+ssh://`.
-    pub uri: String,
-    /// Branch, tag or commit; for git only.
-    #[serde(default, rename = "ref", skip_serializing_if = "String::is_empty")]
-    pub reference: String,
 }
 
 /// One Airflow cluster.
@@ -236,6 +223,7 @@ impl Size {
 }
 
 /// One entry of the manifest.
+#[allow(clippy::large_enum_variant, reason = "nearly every entry is a namespace")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// A namespace.

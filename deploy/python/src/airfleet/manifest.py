@@ -126,17 +126,36 @@ _SHAPE: dict[str, Any] = {
             "region": str,
             "spreadGroup": str,
         },
-        "allowances": {"queues": _TEXTS, "pools": _TEXTS, "kubernetesNamespaces": _TEXTS},
-        "source": {"uri": str, "ref": str},
+        "guardrails": {
+            "mode": str,
+            "modes": Mapping,
+            "queues": _TEXTS,
+            "pools": _TEXTS,
+            "kubernetesNamespaces": _TEXTS,
+            "kubernetesClusters": _TEXTS,
+            "operators": {"allow": _TEXTS, "deny": _TEXTS},
+            "executionTimeout": {"defaultSeconds": int, "maxSeconds": int},
+            "retries": {"default": int, "max": int},
+            "maxActiveRuns": {"max": int},
+            "requiredTags": _TEXTS,
+            "allowedOwners": _TEXTS,
+        },
+        "source": {"uri": str, "ref": str, "path": str},
+        "pools": [{"name": str, "slots": int, "description": str, "includeDeferred": bool}],
+        "variables": [{"key": str, "secret": str}],
+        "connections": [{"id": str, "secret": str}],
+        "retention": {"keepDays": int, "schedule": str},
+        "drift": str,
     },
 }
-_NAMES = {str: "a text", int: "a whole number"}
+_NAMES = {str: "a text", int: "a whole number", bool: "true or false"}
 _OPERATORS = {
     "In": "SELECTOR_OPERATOR_IN",
     "NotIn": "SELECTOR_OPERATOR_NOT_IN",
     "Exists": "SELECTOR_OPERATOR_EXISTS",
     "DoesNotExist": "SELECTOR_OPERATOR_DOES_NOT_EXIST",
 }
+_ENFORCEMENTS = {"enforce": "ENFORCEMENT_ENFORCE", "warn": "ENFORCEMENT_WARN"}
 
 
 def from_document(document: object) -> Namespace:
@@ -163,10 +182,27 @@ def from_document(document: object) -> Namespace:
                 raise ManifestError([f"spec.placement.selector: operator is not known; {rule}"])
         translated = [{**r, "operator": _OPERATORS[r["operator"]]} for r in selector]
         fields["placement"] = {**fields["placement"], "selector": translated}
+    if guardrails := fields.get("guardrails"):
+        fields["guardrails"] = guardrails = dict(guardrails)
+        if "mode" in guardrails:
+            guardrails["mode"] = _enforcement(guardrails["mode"], "spec.guardrails.mode")
+        if "modes" in guardrails:
+            guardrails["modes"] = {
+                code: _enforcement(mode, f"spec.guardrails.modes.{code}")
+                for code, mode in guardrails["modes"].items()
+            }
+    if "drift" in fields:
+        fields["drift"] = _enforcement(fields["drift"], "spec.drift")
     try:
         return json_format.ParseDict(fields, Namespace())
     except json_format.ParseError as error:
         raise ManifestError([str(error)]) from error
+
+
+def _enforcement(word: str, path: str) -> str:
+    if word not in _ENFORCEMENTS:
+        raise ManifestError([f"{path} is {word!r}; use one of {', '.join(_ENFORCEMENTS)}"])
+    return _ENFORCEMENTS[word]
 
 
 def _problems(value: object, shape: Any, path: str) -> Iterable[str]:
@@ -195,7 +231,7 @@ def _problems(value: object, shape: Any, path: str) -> Iterable[str]:
         for key, item in value.items():
             if not isinstance(key, str) or not isinstance(item, str):
                 yield f"{path}.{key}: must map a text to a text; put it in quotes"
-    elif not isinstance(value, shape) or isinstance(value, bool):
+    elif not isinstance(value, shape) or (isinstance(value, bool) and shape is not bool):
         hint = "; put it in quotes" if shape is str and isinstance(value, int | float) else ""
         yield f"{at}must be {_NAMES[shape]}, is {_kind(value)}{hint}"
 

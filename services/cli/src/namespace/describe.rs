@@ -120,9 +120,9 @@ fn declared_fields(facts: &Facts, now: Timestamp) -> Fields {
     fields.add_some("Airflow version", placement.airflow_version.as_str());
     fields.add_some("Region", placement.region.as_str());
     fields.add_some("Spread group", placement.spread_group.as_str());
-    fields.add_some("Queues", spec.allowances.queues.join(", "));
-    fields.add_some("Pools", spec.allowances.pools.join(", "));
-    fields.add_some("Kubernetes", spec.allowances.kubernetes_namespaces.join(", "));
+    fields.add_some("Queues", spec.guardrails.queues.join(", "));
+    fields.add_some("Pools", spec.guardrails.pools.join(", "));
+    fields.add_some("Kubernetes", spec.guardrails.kubernetes_namespaces.join(", "));
     if let Some(source) = &spec.source {
         let reference = if source.reference.is_empty() { "" } else { " at " };
         fields.add("DAG files", format!("{}{reference}{}", source.uri, source.reference));

@@ -85,18 +85,51 @@ fn namespace(to: &mut Namespace, from: &Namespace, path: &str) -> bool {
         "placement.spread_group" => {
             to.placement.spread_group.clone_from(&from.placement.spread_group);
         }
-        "allowances" => to.allowances.clone_from(&from.allowances),
-        "allowances.queues" => to.allowances.queues.clone_from(&from.allowances.queues),
-        "allowances.pools" => to.allowances.pools.clone_from(&from.allowances.pools),
-        "allowances.kubernetes_namespaces" => {
-            to.allowances.kubernetes_namespaces.clone_from(&from.allowances.kubernetes_namespaces);
+        "guardrails" => to.guardrails.clone_from(&from.guardrails),
+        "guardrails.queues" => to.guardrails.queues.clone_from(&from.guardrails.queues),
+        "guardrails.pools" => to.guardrails.pools.clone_from(&from.guardrails.pools),
+        "guardrails.kubernetes_namespaces" => {
+            to.guardrails.kubernetes_namespaces.clone_from(&from.guardrails.kubernetes_namespaces);
         }
+        "guardrails.kubernetes_clusters" => {
+            to.guardrails.kubernetes_clusters.clone_from(&from.guardrails.kubernetes_clusters);
+        }
+        "guardrails.operators" => to.guardrails.operators.clone_from(&from.guardrails.operators),
+        "guardrails.execution_timeout" => {
+            to.guardrails.execution_timeout.clone_from(&from.guardrails.execution_timeout);
+        }
+        "guardrails.retries" => to.guardrails.retries.clone_from(&from.guardrails.retries),
+        "guardrails.max_active_runs" => {
+            to.guardrails.max_active_runs.clone_from(&from.guardrails.max_active_runs);
+        }
+        "guardrails.required_tags" => {
+            to.guardrails.required_tags.clone_from(&from.guardrails.required_tags);
+        }
+        "guardrails.allowed_owners" => {
+            to.guardrails.allowed_owners.clone_from(&from.guardrails.allowed_owners);
+        }
+        "guardrails.modes" => to.guardrails.modes.clone_from(&from.guardrails.modes),
+        "guardrails.mode" => to.guardrails.mode = from.guardrails.mode,
         "source" => to.source.clone_from(&from.source),
         "source.uri" => source(&mut to.source).uri.clone_from(&given(from.source.as_ref()).uri),
         "source.ref" => {
             let reference = given(from.source.as_ref()).reference;
             source(&mut to.source).reference = reference;
         }
+        "source.path" => source(&mut to.source).path = given(from.source.as_ref()).path,
+        "pools" => to.pools.clone_from(&from.pools),
+        "variables" => to.variables.clone_from(&from.variables),
+        "connections" => to.connections.clone_from(&from.connections),
+        "retention" => to.retention.clone_from(&from.retention),
+        "retention.keep_days" => {
+            let keep_days = from.retention.as_ref().map_or(0, |retention| retention.keep_days);
+            to.retention.get_or_insert_default().keep_days = keep_days;
+        }
+        "retention.schedule" => {
+            let schedule = from.retention.clone().unwrap_or_default().schedule;
+            to.retention.get_or_insert_default().schedule = schedule;
+        }
+        "drift" => to.drift = from.drift,
         _ => return amount(&mut to.demand, &from.demand, path.strip_prefix("demand.")),
     }
     true
@@ -219,7 +252,7 @@ mod tests {
             for field in fields(message) {
                 check(field.name().to_owned());
                 let nested = field.type_name().rsplit('.').next().unwrap_or_default();
-                let parts = ["Resources", "PlacementRules", "Allowances", "DagSource"];
+                let parts = ["Resources", "PlacementRules", "Guardrails", "DagSource", "Retention"];
                 if parts.contains(&nested) {
                     for inner in fields(nested) {
                         check(format!("{}.{}", field.name(), inner.name()));
@@ -227,6 +260,6 @@ mod tests {
                 }
             }
         }
-        assert!(checked > 40, "{checked}");
+        assert!(checked > 60, "{checked}");
     }
 }

@@ -38,11 +38,18 @@ fn everything(name: &str) -> Namespace {
             region: "eu".to_owned(),
             spread_group: "core".to_owned(),
         }),
-        allowances: Some(Allowances { queues: vec!["q".to_owned()], ..Default::default() }),
-        source: Some(DagSource {
+        guardrails: Some(common::Guardrails { queues: vec!["q".to_owned()], ..Default::default() }),
+        source: Some(common::DagSource {
             uri: "git+https://git.example.net/x".to_owned(),
             r#ref: "main".to_owned(),
+            path: "dags".to_owned(),
         }),
+        pools: vec![common::Pool {
+            name: format!("{name}_pool"),
+            slots: 8,
+            ..Default::default()
+        }],
+        retention: Some(common::Retention { keep_days: 90, schedule: String::new() }),
         ..namespace(name)
     }
 }

@@ -42,6 +42,7 @@ fn namespaces() -> DesiredRoles {
         prefixes: prefixes.iter().map(|prefix| (*prefix).to_owned()).collect(),
         role: 3,
         generation: 1,
+        ..DesiredRole::default()
     };
     DesiredRoles {
         term: 1,

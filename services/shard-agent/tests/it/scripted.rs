@@ -61,6 +61,7 @@ pub(crate) fn roles(term: i64, sequence: i64, namespaces: &[(&str, &str)]) -> De
         prefixes: vec![(*prefix).to_owned()],
         role: 3,
         generation: 1,
+        ..DesiredRole::default()
     });
     DesiredRoles { term, sequence, full: true, roles: roles.collect(), removed: vec![] }
 }

@@ -143,7 +143,8 @@ fn all_violations_are_found_at_once() {
         n.spec.prefixes = vec!["ok.".into(), "a b".into(), "ok.".into()];
         n.spec.demand.dags = -1;
         n.spec.placement.airflow_version = "newest".into();
-        n.spec.source = Some(Source { uri: "ftp://x".into(), reference: "main".into() });
+        n.spec.source =
+            Some(Source { uri: "ftp://x".into(), reference: "main".into(), ..Source::default() });
     });
     let found: Vec<(String, &str)> =
         bad.validate().into_iter().map(|v| (v.field, v.code)).collect();
@@ -188,6 +189,7 @@ fn secrets_do_not_belong_in_the_manifest() {
         n.spec.source = Some(Source {
             uri: "git+https://bot:hunter2@git.example.net/x".into(),
             reference: String::new(),
+            ..Source::default()
         });
     });
     let violations = with.validate();
@@ -219,4 +221,47 @@ fn a_shard_states_its_capacity_by_class_or_number() {
     shard.spec.airflow_version = "3".into();
     let codes: Vec<&str> = shard.validate().iter().map(|v| v.code).collect();
     assert_eq!(codes, ["INVALID_VERSION", "INVALID_URI"]);
+}
+
+#[test]
+fn a_workload_that_is_wrong_is_told_field_by_field() {
+    let wrong = namespace(|namespace| {
+        let spec = &mut namespace.spec;
+        spec.guardrails.modes.insert("AF1".into(), Enforcement::Warn);
+        spec.guardrails.retries = RetriesRule { default: Some(9), max: Some(5) };
+        spec.guardrails.execution_timeout =
+            ExecutionTimeoutRule { default_seconds: 7200, max_seconds: 3600 };
+        spec.source = Some(Source {
+            uri: "git+https://git.example.net/x".into(),
+            reference: "--upload-pack=x".into(),
+            path: "../x".into(),
+        });
+        spec.pools = vec![
+            Pool { name: "default_pool".into(), slots: 4, ..Pool::default() },
+            Pool { name: "a b".into(), slots: -2, ..Pool::default() },
+        ];
+        spec.variables = vec![Variable { key: "k".into(), secret: "../../etc/passwd".into() }];
+        let secret = "postgres://u:p@db/x".into();
+        spec.connections = vec![Connection { id: "c".into(), secret }];
+        spec.retention = Some(Retention { keep_days: 0, schedule: "soon".into() });
+    });
+    let found: Vec<_> = wrong.validate().into_iter().map(|v| (v.field, v.code)).collect();
+    let found: Vec<_> = found.iter().map(|(field, code)| (field.as_str(), *code)).collect();
+    assert_eq!(
+        found,
+        [
+            ("guardrails.modes[AF1]", "INVALID_CODE"),
+            ("guardrails.execution_timeout.default_seconds", "OUT_OF_RANGE"),
+            ("guardrails.retries.default", "OUT_OF_RANGE"),
+            ("source.ref", "INVALID_TEXT"),
+            ("source.path", "INVALID_PATH"),
+            ("pools[0].name", "NOT_ALLOWED"),
+            ("pools[1].name", "INVALID_NAME"),
+            ("pools[1].slots", "OUT_OF_RANGE"),
+            ("variables[0].secret", "INVALID_PATH"),
+            ("connections[0].secret", "SECRET"),
+            ("retention.keep_days", "OUT_OF_RANGE"),
+            ("retention.schedule", "INVALID_CRON"),
+        ]
+    );
 }

@@ -1,10 +1,12 @@
 //! Everything that is wrong with one entry, found at once.
 
+mod workload;
+
 use std::collections::HashSet;
 
 use semver::VersionReq;
 
-use super::{Allowances, Metadata, Namespace, Placement, Shard, Source};
+use super::{Metadata, Namespace, Placement, Shard};
 use crate::{
     ids::{NamespaceName, Prefix, ShardName},
     labels::{Labels, Operator, Requirement},
@@ -182,34 +184,6 @@ impl Check {
         self.label_value("placement.region", region);
         self.label_value("placement.spread_group", spread_group);
     }
-
-    fn allowances(&mut self, allowances: &Allowances) {
-        let Allowances { queues, pools, kubernetes_namespaces } = allowances;
-        self.words("allowances.queues", queues, LIST_MAX);
-        self.words("allowances.pools", pools, LIST_MAX);
-        self.words("allowances.kubernetes_namespaces", kubernetes_namespaces, LIST_MAX);
-    }
-
-    fn source(&mut self, source: &Source) {
-        const SCHEMES: [&str; 6] = ["s3", "gs", "az", "file", "git+https", "git+ssh"];
-        self.length("source.uri", &source.uri, URI_MAX);
-        self.length("source.ref", &source.reference, 250);
-        let scheme = source.uri.split_once("://").map(|(scheme, _)| scheme);
-        let is_git = scheme.is_some_and(|scheme| scheme.starts_with("git+"));
-        let known = scheme.map_or(source.uri.starts_with('/'), |scheme| SCHEMES.contains(&scheme));
-        if !known {
-            let rule =
-                format!("must be an absolute folder path or a URL of {}", SCHEMES.join(", "));
-            self.fail("source.uri", "INVALID_URI", rule);
-        }
-        if has_password(&source.uri) {
-            let rule = "must not hold a password; credentials belong to the agent's own secrets";
-            self.fail("source.uri", "SECRET", rule);
-        }
-        if !source.reference.is_empty() && !is_git {
-            self.fail("source.ref", "NOT_ALLOWED", "only git sources have a ref");
-        }
-    }
 }
 
 /// Whether a URL carries `user:password@`.
@@ -256,10 +230,7 @@ impl Namespace {
         check.distinct("prefixes", spec.prefixes.iter().take(LIST_MAX).map(String::as_str));
         check.resources("demand", &spec.demand);
         check.placement(&spec.placement);
-        check.allowances(&spec.allowances);
-        if let Some(source) = &spec.source {
-            check.source(source);
-        }
+        check.workload(spec);
         check.0
     }
 }

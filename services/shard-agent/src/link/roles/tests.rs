@@ -8,6 +8,7 @@ fn role(namespace: &str, prefix: &str) -> wire::DesiredRole {
         prefixes: vec![prefix.to_owned()],
         role: 3,
         generation: 1,
+        ..wire::DesiredRole::default()
     }
 }
 

@@ -25,19 +25,23 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61irfleet/common/v1/common.proto\x12\x12\x61irfleet.common.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x01\n\tResources\x12\x0c\n\x04\x64\x61gs\x18\x01 \x01(\x03\x12\x1c\n\x14task_starts_per_hour\x18\x02 \x01(\x03\x12\x15\n\rrunning_slots\x18\x03 \x01(\x03\x12\x16\n\x0emetadata_bytes\x18\x04 \x01(\x03\x12\x1b\n\x13parse_ms_per_minute\x18\x05 \x01(\x03\"j\n\x13SelectorRequirement\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x36\n\x08operator\x18\x02 \x01(\x0e\x32$.airfleet.common.v1.SelectorOperator\x12\x0e\n\x06values\x18\x03 \x03(\t\"#\n\x05Taint\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"(\n\nToleration\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x8e\x01\n\x0cHealthReason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12,\n\x07verdict\x18\x02 \x01(\x0e\x32\x1b.airfleet.common.v1.Verdict\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08observed\x18\x04 \x01(\x03\x12\x11\n\tthreshold\x18\x05 \x01(\x03\x12\x0c\n\x04unit\x18\x06 \x01(\t\"\x9b\x01\n\x06Health\x12,\n\x07verdict\x18\x01 \x01(\x0e\x32\x1b.airfleet.common.v1.Verdict\x12\x31\n\x07reasons\x18\x02 \x03(\x0b\x32 .airfleet.common.v1.HealthReason\x12\x30\n\x0cobserve_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xb1\x01\n\x10SelectorOperator\x12!\n\x1dSELECTOR_OPERATOR_UNSPECIFIED\x10\x00\x12\x18\n\x14SELECTOR_OPERATOR_IN\x10\x01\x12\x1c\n\x18SELECTOR_OPERATOR_NOT_IN\x10\x02\x12\x1c\n\x18SELECTOR_OPERATOR_EXISTS\x10\x03\x12$\n SELECTOR_OPERATOR_DOES_NOT_EXIST\x10\x04*\x85\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_ABSENT\x10\x01\x12\x0f\n\x0bROLE_STAGED\x10\x02\x12\x0f\n\x0bROLE_ACTIVE\x10\x03\x12\x11\n\rROLE_QUIESCED\x10\x04\x12\x0f\n\x0bROLE_SEALED\x10\x05\x12\x10\n\x0cROLE_RETIRED\x10\x06*y\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x13\n\x0fVERDICT_HEALTHY\x10\x01\x12\x14\n\x10VERDICT_DEGRADED\x10\x02\x12\x15\n\x11VERDICT_UNHEALTHY\x10\x03\x12\x13\n\x0fVERDICT_UNKNOWN\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61irfleet/common/v1/common.proto\x12\x12\x61irfleet.common.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x01\n\tResources\x12\x0c\n\x04\x64\x61gs\x18\x01 \x01(\x03\x12\x1c\n\x14task_starts_per_hour\x18\x02 \x01(\x03\x12\x15\n\rrunning_slots\x18\x03 \x01(\x03\x12\x16\n\x0emetadata_bytes\x18\x04 \x01(\x03\x12\x1b\n\x13parse_ms_per_minute\x18\x05 \x01(\x03\"j\n\x13SelectorRequirement\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x36\n\x08operator\x18\x02 \x01(\x0e\x32$.airfleet.common.v1.SelectorOperator\x12\x0e\n\x06values\x18\x03 \x03(\t\"#\n\x05Taint\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"(\n\nToleration\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"3\n\tDagSource\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0b\n\x03ref\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"\xbb\x04\n\nGuardrails\x12-\n\x04mode\x18\x01 \x01(\x0e\x32\x1f.airfleet.common.v1.Enforcement\x12\x38\n\x05modes\x18\x02 \x03(\x0b\x32).airfleet.common.v1.Guardrails.ModesEntry\x12\x0e\n\x06queues\x18\x03 \x03(\t\x12\r\n\x05pools\x18\x04 \x03(\t\x12\x1d\n\x15kubernetes_namespaces\x18\x05 \x03(\t\x12\x1b\n\x13kubernetes_clusters\x18\x06 \x03(\t\x12\x34\n\toperators\x18\x07 \x01(\x0b\x32!.airfleet.common.v1.OperatorRules\x12\x43\n\x11\x65xecution_timeout\x18\x08 \x01(\x0b\x32(.airfleet.common.v1.ExecutionTimeoutRule\x12\x30\n\x07retries\x18\t \x01(\x0b\x32\x1f.airfleet.common.v1.RetriesRule\x12>\n\x0fmax_active_runs\x18\n \x01(\x0b\x32%.airfleet.common.v1.MaxActiveRunsRule\x12\x15\n\rrequired_tags\x18\x0b \x03(\t\x12\x16\n\x0e\x61llowed_owners\x18\x0c \x03(\t\x1aM\n\nModesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0e\x32\x1f.airfleet.common.v1.Enforcement:\x02\x38\x01\",\n\rOperatorRules\x12\r\n\x05\x61llow\x18\x01 \x03(\t\x12\x0c\n\x04\x64\x65ny\x18\x02 \x03(\t\"D\n\x14\x45xecutionTimeoutRule\x12\x17\n\x0f\x64\x65\x66\x61ult_seconds\x18\x01 \x01(\x03\x12\x13\n\x0bmax_seconds\x18\x02 \x01(\x03\"I\n\x0bRetriesRule\x12\x14\n\x07\x64\x65\x66\x61ult\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x02 \x01(\x03H\x01\x88\x01\x01\x42\n\n\x08_defaultB\x06\n\x04_max\" \n\x11MaxActiveRunsRule\x12\x0b\n\x03max\x18\x01 \x01(\x03\"R\n\x04Pool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05slots\x18\x02 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x18\n\x10include_deferred\x18\x04 \x01(\x08\"\'\n\x08Variable\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\"(\n\nConnection\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\"0\n\tRetention\x12\x11\n\tkeep_days\x18\x01 \x01(\x03\x12\x10\n\x08schedule\x18\x02 \x01(\t\"\x8e\x01\n\x0cHealthReason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12,\n\x07verdict\x18\x02 \x01(\x0e\x32\x1b.airfleet.common.v1.Verdict\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08observed\x18\x04 \x01(\x03\x12\x11\n\tthreshold\x18\x05 \x01(\x03\x12\x0c\n\x04unit\x18\x06 \x01(\t\"\x9b\x01\n\x06Health\x12,\n\x07verdict\x18\x01 \x01(\x0e\x32\x1b.airfleet.common.v1.Verdict\x12\x31\n\x07reasons\x18\x02 \x03(\x0b\x32 .airfleet.common.v1.HealthReason\x12\x30\n\x0cobserve_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xb1\x01\n\x10SelectorOperator\x12!\n\x1dSELECTOR_OPERATOR_UNSPECIFIED\x10\x00\x12\x18\n\x14SELECTOR_OPERATOR_IN\x10\x01\x12\x1c\n\x18SELECTOR_OPERATOR_NOT_IN\x10\x02\x12\x1c\n\x18SELECTOR_OPERATOR_EXISTS\x10\x03\x12$\n SELECTOR_OPERATOR_DOES_NOT_EXIST\x10\x04*Y\n\x0b\x45nforcement\x12\x1b\n\x17\x45NFORCEMENT_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45NFORCEMENT_ENFORCE\x10\x01\x12\x14\n\x10\x45NFORCEMENT_WARN\x10\x02*\x85\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_ABSENT\x10\x01\x12\x0f\n\x0bROLE_STAGED\x10\x02\x12\x0f\n\x0bROLE_ACTIVE\x10\x03\x12\x11\n\rROLE_QUIESCED\x10\x04\x12\x0f\n\x0bROLE_SEALED\x10\x05\x12\x10\n\x0cROLE_RETIRED\x10\x06*y\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x13\n\x0fVERDICT_HEALTHY\x10\x01\x12\x14\n\x10VERDICT_DEGRADED\x10\x02\x12\x15\n\x11VERDICT_UNHEALTHY\x10\x03\x12\x13\n\x0fVERDICT_UNKNOWN\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'airfleet.common.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SELECTOROPERATOR']._serialized_start=713
-  _globals['_SELECTOROPERATOR']._serialized_end=890
-  _globals['_ROLE']._serialized_start=893
-  _globals['_ROLE']._serialized_end=1026
-  _globals['_VERDICT']._serialized_start=1028
-  _globals['_VERDICT']._serialized_end=1149
+  _globals['_GUARDRAILS_MODESENTRY']._loaded_options = None
+  _globals['_GUARDRAILS_MODESENTRY']._serialized_options = b'8\001'
+  _globals['_SELECTOROPERATOR']._serialized_start=1782
+  _globals['_SELECTOROPERATOR']._serialized_end=1959
+  _globals['_ENFORCEMENT']._serialized_start=1961
+  _globals['_ENFORCEMENT']._serialized_end=2050
+  _globals['_ROLE']._serialized_start=2053
+  _globals['_ROLE']._serialized_end=2186
+  _globals['_VERDICT']._serialized_start=2188
+  _globals['_VERDICT']._serialized_end=2309
   _globals['_RESOURCES']._serialized_start=89
   _globals['_RESOURCES']._serialized_end=220
   _globals['_SELECTORREQUIREMENT']._serialized_start=222
@@ -46,8 +50,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TAINT']._serialized_end=365
   _globals['_TOLERATION']._serialized_start=367
   _globals['_TOLERATION']._serialized_end=407
-  _globals['_HEALTHREASON']._serialized_start=410
-  _globals['_HEALTHREASON']._serialized_end=552
-  _globals['_HEALTH']._serialized_start=555
-  _globals['_HEALTH']._serialized_end=710
+  _globals['_DAGSOURCE']._serialized_start=409
+  _globals['_DAGSOURCE']._serialized_end=460
+  _globals['_GUARDRAILS']._serialized_start=463
+  _globals['_GUARDRAILS']._serialized_end=1034
+  _globals['_GUARDRAILS_MODESENTRY']._serialized_start=957
+  _globals['_GUARDRAILS_MODESENTRY']._serialized_end=1034
+  _globals['_OPERATORRULES']._serialized_start=1036
+  _globals['_OPERATORRULES']._serialized_end=1080
+  _globals['_EXECUTIONTIMEOUTRULE']._serialized_start=1082
+  _globals['_EXECUTIONTIMEOUTRULE']._serialized_end=1150
+  _globals['_RETRIESRULE']._serialized_start=1152
+  _globals['_RETRIESRULE']._serialized_end=1225
+  _globals['_MAXACTIVERUNSRULE']._serialized_start=1227
+  _globals['_MAXACTIVERUNSRULE']._serialized_end=1259
+  _globals['_POOL']._serialized_start=1261
+  _globals['_POOL']._serialized_end=1343
+  _globals['_VARIABLE']._serialized_start=1345
+  _globals['_VARIABLE']._serialized_end=1384
+  _globals['_CONNECTION']._serialized_start=1386
+  _globals['_CONNECTION']._serialized_end=1426
+  _globals['_RETENTION']._serialized_start=1428
+  _globals['_RETENTION']._serialized_end=1476
+  _globals['_HEALTHREASON']._serialized_start=1479
+  _globals['_HEALTHREASON']._serialized_end=1621
+  _globals['_HEALTH']._serialized_start=1624
+  _globals['_HEALTH']._serialized_end=1779
 # @@protoc_insertion_point(module_scope)

@@ -18,6 +18,12 @@ class SelectorOperator(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SELECTOR_OPERATOR_EXISTS: _ClassVar[SelectorOperator]
     SELECTOR_OPERATOR_DOES_NOT_EXIST: _ClassVar[SelectorOperator]
 
+class Enforcement(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ENFORCEMENT_UNSPECIFIED: _ClassVar[Enforcement]
+    ENFORCEMENT_ENFORCE: _ClassVar[Enforcement]
+    ENFORCEMENT_WARN: _ClassVar[Enforcement]
+
 class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     ROLE_UNSPECIFIED: _ClassVar[Role]
@@ -40,6 +46,9 @@ SELECTOR_OPERATOR_IN: SelectorOperator
 SELECTOR_OPERATOR_NOT_IN: SelectorOperator
 SELECTOR_OPERATOR_EXISTS: SelectorOperator
 SELECTOR_OPERATOR_DOES_NOT_EXIST: SelectorOperator
+ENFORCEMENT_UNSPECIFIED: Enforcement
+ENFORCEMENT_ENFORCE: Enforcement
+ENFORCEMENT_WARN: Enforcement
 ROLE_UNSPECIFIED: Role
 ROLE_ABSENT: Role
 ROLE_STAGED: Role
@@ -92,6 +101,117 @@ class Toleration(_message.Message):
     key: str
     value: str
     def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class DagSource(_message.Message):
+    __slots__ = ("uri", "ref", "path")
+    URI_FIELD_NUMBER: _ClassVar[int]
+    REF_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    uri: str
+    ref: str
+    path: str
+    def __init__(self, uri: _Optional[str] = ..., ref: _Optional[str] = ..., path: _Optional[str] = ...) -> None: ...
+
+class Guardrails(_message.Message):
+    __slots__ = ("mode", "modes", "queues", "pools", "kubernetes_namespaces", "kubernetes_clusters", "operators", "execution_timeout", "retries", "max_active_runs", "required_tags", "allowed_owners")
+    class ModesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Enforcement
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Enforcement, str]] = ...) -> None: ...
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    MODES_FIELD_NUMBER: _ClassVar[int]
+    QUEUES_FIELD_NUMBER: _ClassVar[int]
+    POOLS_FIELD_NUMBER: _ClassVar[int]
+    KUBERNETES_NAMESPACES_FIELD_NUMBER: _ClassVar[int]
+    KUBERNETES_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    OPERATORS_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_FIELD_NUMBER: _ClassVar[int]
+    MAX_ACTIVE_RUNS_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_TAGS_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_OWNERS_FIELD_NUMBER: _ClassVar[int]
+    mode: Enforcement
+    modes: _containers.ScalarMap[str, Enforcement]
+    queues: _containers.RepeatedScalarFieldContainer[str]
+    pools: _containers.RepeatedScalarFieldContainer[str]
+    kubernetes_namespaces: _containers.RepeatedScalarFieldContainer[str]
+    kubernetes_clusters: _containers.RepeatedScalarFieldContainer[str]
+    operators: OperatorRules
+    execution_timeout: ExecutionTimeoutRule
+    retries: RetriesRule
+    max_active_runs: MaxActiveRunsRule
+    required_tags: _containers.RepeatedScalarFieldContainer[str]
+    allowed_owners: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, mode: _Optional[_Union[Enforcement, str]] = ..., modes: _Optional[_Mapping[str, Enforcement]] = ..., queues: _Optional[_Iterable[str]] = ..., pools: _Optional[_Iterable[str]] = ..., kubernetes_namespaces: _Optional[_Iterable[str]] = ..., kubernetes_clusters: _Optional[_Iterable[str]] = ..., operators: _Optional[_Union[OperatorRules, _Mapping]] = ..., execution_timeout: _Optional[_Union[ExecutionTimeoutRule, _Mapping]] = ..., retries: _Optional[_Union[RetriesRule, _Mapping]] = ..., max_active_runs: _Optional[_Union[MaxActiveRunsRule, _Mapping]] = ..., required_tags: _Optional[_Iterable[str]] = ..., allowed_owners: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class OperatorRules(_message.Message):
+    __slots__ = ("allow", "deny")
+    ALLOW_FIELD_NUMBER: _ClassVar[int]
+    DENY_FIELD_NUMBER: _ClassVar[int]
+    allow: _containers.RepeatedScalarFieldContainer[str]
+    deny: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, allow: _Optional[_Iterable[str]] = ..., deny: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ExecutionTimeoutRule(_message.Message):
+    __slots__ = ("default_seconds", "max_seconds")
+    DEFAULT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MAX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    default_seconds: int
+    max_seconds: int
+    def __init__(self, default_seconds: _Optional[int] = ..., max_seconds: _Optional[int] = ...) -> None: ...
+
+class RetriesRule(_message.Message):
+    __slots__ = ("default", "max")
+    DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    MAX_FIELD_NUMBER: _ClassVar[int]
+    default: int
+    max: int
+    def __init__(self, default: _Optional[int] = ..., max: _Optional[int] = ...) -> None: ...
+
+class MaxActiveRunsRule(_message.Message):
+    __slots__ = ("max",)
+    MAX_FIELD_NUMBER: _ClassVar[int]
+    max: int
+    def __init__(self, max: _Optional[int] = ...) -> None: ...
+
+class Pool(_message.Message):
+    __slots__ = ("name", "slots", "description", "include_deferred")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_DEFERRED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    slots: int
+    description: str
+    include_deferred: bool
+    def __init__(self, name: _Optional[str] = ..., slots: _Optional[int] = ..., description: _Optional[str] = ..., include_deferred: bool = ...) -> None: ...
+
+class Variable(_message.Message):
+    __slots__ = ("key", "secret")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    secret: str
+    def __init__(self, key: _Optional[str] = ..., secret: _Optional[str] = ...) -> None: ...
+
+class Connection(_message.Message):
+    __slots__ = ("id", "secret")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    secret: str
+    def __init__(self, id: _Optional[str] = ..., secret: _Optional[str] = ...) -> None: ...
+
+class Retention(_message.Message):
+    __slots__ = ("keep_days", "schedule")
+    KEEP_DAYS_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    keep_days: int
+    schedule: str
+    def __init__(self, keep_days: _Optional[int] = ..., schedule: _Optional[str] = ...) -> None: ...
 
 class HealthReason(_message.Message):
     __slots__ = ("code", "verdict", "message", "observed", "threshold", "unit")

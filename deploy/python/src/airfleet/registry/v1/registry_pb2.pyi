@@ -25,7 +25,7 @@ APPLY_OUTCOME_UPDATED: ApplyOutcome
 APPLY_OUTCOME_UNCHANGED: ApplyOutcome
 
 class Namespace(_message.Message):
-    __slots__ = ("name", "uid", "etag", "labels", "description", "owners", "prefixes", "demand", "placement", "allowances", "source", "revision", "create_time", "update_time")
+    __slots__ = ("name", "uid", "etag", "labels", "description", "owners", "prefixes", "demand", "placement", "guardrails", "source", "revision", "create_time", "update_time", "pools", "variables", "connections", "retention", "drift")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -42,11 +42,16 @@ class Namespace(_message.Message):
     PREFIXES_FIELD_NUMBER: _ClassVar[int]
     DEMAND_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
-    ALLOWANCES_FIELD_NUMBER: _ClassVar[int]
+    GUARDRAILS_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    POOLS_FIELD_NUMBER: _ClassVar[int]
+    VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    RETENTION_FIELD_NUMBER: _ClassVar[int]
+    DRIFT_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     etag: str
@@ -56,12 +61,17 @@ class Namespace(_message.Message):
     prefixes: _containers.RepeatedScalarFieldContainer[str]
     demand: _common_pb2.Resources
     placement: PlacementRules
-    allowances: Allowances
-    source: DagSource
+    guardrails: _common_pb2.Guardrails
+    source: _common_pb2.DagSource
     revision: int
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., description: _Optional[str] = ..., owners: _Optional[_Iterable[str]] = ..., prefixes: _Optional[_Iterable[str]] = ..., demand: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., placement: _Optional[_Union[PlacementRules, _Mapping]] = ..., allowances: _Optional[_Union[Allowances, _Mapping]] = ..., source: _Optional[_Union[DagSource, _Mapping]] = ..., revision: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    pools: _containers.RepeatedCompositeFieldContainer[_common_pb2.Pool]
+    variables: _containers.RepeatedCompositeFieldContainer[_common_pb2.Variable]
+    connections: _containers.RepeatedCompositeFieldContainer[_common_pb2.Connection]
+    retention: _common_pb2.Retention
+    drift: _common_pb2.Enforcement
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., description: _Optional[str] = ..., owners: _Optional[_Iterable[str]] = ..., prefixes: _Optional[_Iterable[str]] = ..., demand: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., placement: _Optional[_Union[PlacementRules, _Mapping]] = ..., guardrails: _Optional[_Union[_common_pb2.Guardrails, _Mapping]] = ..., source: _Optional[_Union[_common_pb2.DagSource, _Mapping]] = ..., revision: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., pools: _Optional[_Iterable[_Union[_common_pb2.Pool, _Mapping]]] = ..., variables: _Optional[_Iterable[_Union[_common_pb2.Variable, _Mapping]]] = ..., connections: _Optional[_Iterable[_Union[_common_pb2.Connection, _Mapping]]] = ..., retention: _Optional[_Union[_common_pb2.Retention, _Mapping]] = ..., drift: _Optional[_Union[_common_pb2.Enforcement, str]] = ...) -> None: ...
 
 class PlacementRules(_message.Message):
     __slots__ = ("selector", "tolerations", "airflow_version", "region", "spread_group")
@@ -76,24 +86,6 @@ class PlacementRules(_message.Message):
     region: str
     spread_group: str
     def __init__(self, selector: _Optional[_Iterable[_Union[_common_pb2.SelectorRequirement, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[_common_pb2.Toleration, _Mapping]]] = ..., airflow_version: _Optional[str] = ..., region: _Optional[str] = ..., spread_group: _Optional[str] = ...) -> None: ...
-
-class Allowances(_message.Message):
-    __slots__ = ("queues", "pools", "kubernetes_namespaces")
-    QUEUES_FIELD_NUMBER: _ClassVar[int]
-    POOLS_FIELD_NUMBER: _ClassVar[int]
-    KUBERNETES_NAMESPACES_FIELD_NUMBER: _ClassVar[int]
-    queues: _containers.RepeatedScalarFieldContainer[str]
-    pools: _containers.RepeatedScalarFieldContainer[str]
-    kubernetes_namespaces: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, queues: _Optional[_Iterable[str]] = ..., pools: _Optional[_Iterable[str]] = ..., kubernetes_namespaces: _Optional[_Iterable[str]] = ...) -> None: ...
-
-class DagSource(_message.Message):
-    __slots__ = ("uri", "ref")
-    URI_FIELD_NUMBER: _ClassVar[int]
-    REF_FIELD_NUMBER: _ClassVar[int]
-    uri: str
-    ref: str
-    def __init__(self, uri: _Optional[str] = ..., ref: _Optional[str] = ...) -> None: ...
 
 class Shard(_message.Message):
     __slots__ = ("name", "uid", "etag", "labels", "description", "region", "failure_domain", "taints", "airflow_version", "size", "capacity", "url", "revision", "create_time", "update_time")
