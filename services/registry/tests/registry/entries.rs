@@ -44,11 +44,7 @@ fn everything(name: &str) -> Namespace {
             r#ref: "main".to_owned(),
             path: "dags".to_owned(),
         }),
-        pools: vec![common::Pool {
-            name: format!("{name}_pool"),
-            slots: 8,
-            ..Default::default()
-        }],
+        pools: vec![common::Pool { name: format!("{name}_pool"), slots: 8, ..Default::default() }],
         retention: Some(common::Retention { keep_days: 90, schedule: String::new() }),
         ..namespace(name)
     }
