@@ -45,6 +45,12 @@ impl Table {
                 };
                 building.extend(snapshot.assignments.into_iter().map(|a| (a.namespace.clone(), a)));
                 if snapshot.last {
+                    ensure!(
+                        message.revision >= self.revision,
+                        "the table went back from {} to {}",
+                        self.revision,
+                        message.revision
+                    );
                     self.assignments = self.building.take().unwrap_or_default();
                     self.revision = message.revision;
                     self.snapshots += 1;

@@ -131,7 +131,7 @@ impl Leader {
         });
         // From here on reports reach the fleet by themselves once the leader is known; what came
         // before is taken in by `absorb`.
-        leader.roomier.notify_one();
+        leader.place_soon();
         leader
     }
 
@@ -159,11 +159,16 @@ impl Leader {
             let measured = usage.map(|usage| usage.usage).unwrap_or_default();
             roomier |= fleet.measure(shard.as_str(), namespace.as_str(), measured);
         }
-        let waiting = fleet.totals().unplaced > 0;
         drop(fleet);
-        if roomier && waiting {
-            self.roomier.notify_one();
+        if roomier {
+            self.place_soon();
         }
+    }
+
+    /// Some shard may take more than before: what waits is tried again. Also while nothing seems to
+    /// wait, since a turn may be about to commit that something does, for want of this very room.
+    fn place_soon(&self) {
+        self.roomier.notify_one();
     }
 
     /// The fleet, for a look or a decision; not across an await.

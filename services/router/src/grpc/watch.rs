@@ -4,6 +4,10 @@
 //! can take more, so a slow one costs no memory and is told less often, each namespace at its
 //! latest. One that fell behind what is kept is told everything, in pieces of the table as it then
 //! was.
+//!
+//! One that resumes may know more than this replica, which began from its file or is a moment behind
+//! the leader. Telling it an older table would take back what it knows, so it waits until the store
+//! was asked. Only a store that really is behind, since it goes on from a backup, begins it anew.
 
 use std::{
     pin::Pin,
@@ -11,7 +15,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use airfleet_domain::{
@@ -35,6 +39,9 @@ use crate::{
     metrics::Metrics,
     table::{Live, Position, View},
 };
+
+#[cfg(test)]
+mod tests;
 
 /// Entries in one message.
 const PIECE_MAX: usize = 1000;
@@ -75,7 +82,7 @@ impl Watches {
             telling: if from == Revision(0) {
                 Telling::everything(&self.live)
             } else {
-                Telling::News
+                Telling::Resuming { since: self.live.now() }
             },
             progress_interval: self.progress_interval,
             _place: place,
@@ -114,6 +121,8 @@ impl Drop for Place {
 
 /// What a watcher is being told.
 enum Telling {
+    /// Nothing until it is known that the table is as new as what the watcher has taken in.
+    Resuming { since: Instant },
     /// What comes next.
     News,
     /// Everything, as of one view.
@@ -141,7 +150,13 @@ impl Watcher {
     /// What to tell next; waits until there is something.
     async fn next(&mut self) -> WatchAssignmentsResponse {
         loop {
-            match &mut self.telling {
+            match self.telling {
+                Telling::Resuming { since } => {
+                    if self.resume(since).await {
+                        continue;
+                    }
+                    return self.nothing_new();
+                }
                 Telling::Everything { .. } => return self.piece_of_everything(),
                 Telling::Change { .. } => return self.piece_of_change(),
                 Telling::News => {}
@@ -156,12 +171,38 @@ impl Watcher {
                 Since::Current => {
                     let changed = self.changed.changed();
                     if tokio::time::timeout(self.progress_interval, changed).await.is_err() {
-                        let event = Event::Progress(wire::ProgressMark {});
-                        return response(self.position.revision, event);
+                        return self.nothing_new();
                     }
                 }
             }
         }
+    }
+
+    /// Finds out how one goes on that came at `since` and says where it stands. False where that is
+    /// not known in time for a sign of life.
+    async fn resume(&mut self, since: Instant) -> bool {
+        let told_by = tokio::time::Instant::now() + self.progress_interval;
+        loop {
+            // Before looking: what happens after this look wakes.
+            let looked = self.live.looked();
+            self.changed.mark_unchanged();
+            // Also before: a table that was current then has what the store had.
+            let is_current = self.live.is_current_since(since);
+            self.position = self.live.position_at(self.position.revision);
+            if is_current || !self.live.is_behind(self.position) {
+                self.telling = Telling::News;
+                return true;
+            }
+            tokio::select! {
+                _ = self.changed.changed() => {}
+                () = looked => {}
+                () = tokio::time::sleep_until(told_by) => return false,
+            }
+        }
+    }
+
+    fn nothing_new(&self) -> WatchAssignmentsResponse {
+        response(self.position.revision, Event::Progress(wire::ProgressMark {}))
     }
 
     fn piece_of_everything(&mut self) -> WatchAssignmentsResponse {

@@ -69,7 +69,6 @@ impl Leader {
             }
         }
         fleet.settle();
-        let waiting = fleet.totals().unplaced > 0;
         drop(fleet);
         update.changes.sort_by_key(|(revision, _)| *revision);
         live.apply(update);
@@ -77,8 +76,8 @@ impl Leader {
         for (shard, namespace) in told {
             hub.mark(shard.as_str(), &namespace);
         }
-        if roomier && waiting {
-            self.roomier.notify_one();
+        if roomier {
+            self.place_soon();
         }
     }
 }

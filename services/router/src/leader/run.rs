@@ -57,7 +57,7 @@ impl Leader {
                     let outcome = self.place_waiting().await;
                     place_from = Instant::now() + retry::PAUSE;
                     if outcome.is_err() {
-                        self.roomier.notify_one();
+                        self.place_soon();
                     }
                     outcome.map(|_| ())
                 }
@@ -94,15 +94,14 @@ impl Leader {
             roomier |= self.fleet().observe(name.as_str(), observation);
         }
         let heard_of = hub.shards();
-        let (waiting, tidy) = {
+        let tidy = {
             let fleet = self.fleet();
-            let tidy = heard_of.iter().any(|name| is_first_heard_of(&fleet, name))
+            heard_of.iter().any(|name| is_first_heard_of(&fleet, name))
                 || !fleet.abandoned_shards().is_empty()
-                || !fleet.abandoned(1).is_empty();
-            (fleet.totals().unplaced > 0, tidy)
+                || !fleet.abandoned(1).is_empty()
         };
-        if roomier && waiting {
-            self.roomier.notify_one();
+        if roomier {
+            self.place_soon();
         }
         if tidy { self.tidy_up(&heard_of).await } else { Ok(()) }
     }

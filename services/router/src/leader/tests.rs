@@ -4,8 +4,11 @@ use airfleet_domain::{
 };
 use airfleet_proto::{common::v1 as common, registry::v1 as wire};
 
+use futures::FutureExt as _;
+
 use super::Leader;
 use crate::{
+    fleet::Placing,
     store::{Batch, Record},
     testing::{change, declared, name, record, snapshot, world, world_with},
 };
@@ -33,6 +36,27 @@ async fn a_namespace_is_assigned_when_it_is_registered_and_a_shard_is_healthy() 
     world.declare(2, &["late"]).await;
     assert_eq!(world.owner("late"), (Some("shard-a".into()), 1));
     assert_eq!(world.leader.manifest_revision(), Revision(2));
+    world.check().await;
+}
+
+#[tokio::test]
+async fn room_that_opens_while_a_commit_is_on_its_way_is_not_missed() {
+    let world = world(&["shard-a"]).await;
+    let leader = &world.leader;
+    let is_told = || leader.roomier.notified().now_or_never().is_some();
+    assert!(is_told(), "a leader looks at what waits when it begins");
+
+    let mut turn = leader.turn().await.unwrap();
+    let stamp = turn.stamp();
+    let one = record("one").state(State::Unplaced).at(stamp.revision.0);
+    let one = stamp.place(one, &mut leader.fleet(), &mut Placing::default());
+    assert_eq!(one.entry.state(), State::Unplaced, "the shard is not known to be healthy");
+    let _agent = world.connect("shard-a");
+    turn.commit(Batch { records: vec![one], ..Batch::default() }).await.unwrap();
+    drop(turn);
+
+    assert!(is_told(), "nothing waited yet when the shard opened");
+    assert_eq!(leader.place_waiting().await.unwrap(), 1);
     world.check().await;
 }
 

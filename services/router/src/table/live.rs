@@ -18,7 +18,7 @@ use airfleet_domain::{
 };
 use airfleet_runtime::clock::SharedClock;
 use arc_swap::{ArcSwap, Guard};
-use tokio::sync::watch;
+use tokio::sync::{Notify, futures::Notified, watch};
 
 use super::{
     changes::{difference, record, remembered},
@@ -94,6 +94,8 @@ pub(crate) struct Live {
     recent: RwLock<Recent>,
     /// Counts up with every change, so that watchers wake.
     changed: watch::Sender<u64>,
+    /// Wakes those who wait until the store was asked.
+    looked: Notify,
     history_limit: usize,
     clock: SharedClock,
     started: Instant,
@@ -120,6 +122,7 @@ impl Live {
                 history: History::new(Revision(0), history_limit),
             }),
             changed: watch::Sender::new(0),
+            looked: Notify::new(),
             history_limit,
             clock,
             started,
@@ -158,7 +161,19 @@ impl Live {
 
     /// Notes that the store had nothing newer at `at`.
     pub(crate) fn mark_current(&self, at: Instant) {
-        self.current_at.fetch_max(self.micros(at), Ordering::Relaxed);
+        self.current_at.fetch_max(self.micros(at), Ordering::Release);
+        self.looked.notify_waiters();
+    }
+
+    /// Whether the store was asked after `moment`, and everything that it had is in the table.
+    pub(crate) fn is_current_since(&self, moment: Instant) -> bool {
+        self.current_at.load(Ordering::Acquire) > self.micros(moment)
+            && self.peek().origin == Origin::Store
+    }
+
+    /// Wakes when the store was asked the next time, counted from this call on.
+    pub(crate) fn looked(&self) -> Notified<'_> {
+        self.looked.notified()
     }
 
     /// Notes that the table is as old as this.
@@ -168,7 +183,7 @@ impl Live {
         self.current_at.store(at, Ordering::Relaxed);
     }
 
-    /// The moment, for [`Live::mark_current`]; take it before asking the store.
+    /// The moment, for [`Live::mark_current`] and [`Live::is_current_since`]; take it before asking.
     pub(crate) fn now(&self) -> Instant {
         self.clock.instant()
     }
@@ -281,6 +296,12 @@ impl Live {
     pub(crate) fn position_at(&self, revision: Revision) -> Position {
         let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
         Position { epoch: recent.epoch, revision }
+    }
+
+    /// Whether one who stands at `position` has taken in more than there is here.
+    pub(crate) fn is_behind(&self, position: Position) -> bool {
+        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+        position.revision > recent.history.revision()
     }
 
     /// What one who stands at `position` is to be told.
