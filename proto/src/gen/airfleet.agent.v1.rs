@@ -3,7 +3,7 @@
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AttachRequest {
     /// What it says.
-    #[prost(oneof = "attach_request::Message", tags = "1, 2")]
+    #[prost(oneof = "attach_request::Message", tags = "1, 2, 3")]
     pub message: ::core::option::Option<attach_request::Message>,
 }
 /// Nested message and enum types in `AttachRequest`.
@@ -17,13 +17,17 @@ pub mod attach_request {
         /// Then, every few seconds.
         #[prost(message, tag = "2")]
         Report(super::Report),
+        /// Whenever the agent finds DAGs that it does not know the owner of, and now and then for all of
+        /// them.
+        #[prost(message, tag = "3")]
+        OwnersQuery(super::OwnersQuery),
     }
 }
 /// What the router says.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AttachResponse {
     /// What it says.
-    #[prost(oneof = "attach_response::Message", tags = "1, 2, 3")]
+    #[prost(oneof = "attach_response::Message", tags = "1, 2, 3, 4")]
     pub message: ::core::option::Option<attach_response::Message>,
 }
 /// Nested message and enum types in `AttachResponse`.
@@ -40,6 +44,9 @@ pub mod attach_response {
         /// What the shard is to do for its namespaces.
         #[prost(message, tag = "3")]
         DesiredRoles(super::DesiredRoles),
+        /// Whose DAGs those are that the agent asked about.
+        #[prost(message, tag = "4")]
+        OwnersAnswer(super::OwnersAnswer),
     }
 }
 /// Says who the agent is.
@@ -86,8 +93,19 @@ pub struct ReportAck {
     /// True asks for a full report next: the router has nothing to add changes to.
     #[prost(bool, tag = "2")]
     pub send_full: bool,
+    /// True says that the events of the report could not be kept: they are to be sent again with a
+    /// later one. Otherwise they are durable, and the agent forgets them.
+    #[prost(bool, tag = "3")]
+    pub keep_events: bool,
+    /// Revision of the routing table at which some namespace's prefixes last changed. Where it is above
+    /// that of the last OwnersAnswer, what the agent knows of foreign DAGs may be outdated: it asks
+    /// again, at most every few seconds.
+    #[prost(int64, tag = "4")]
+    pub prefixes_revision: i64,
 }
-/// What the shard is to do for its namespaces.
+/// What the shard is to do for its namespaces. All there is may come in several pieces: the first
+/// has `full`, all but the last have `more`, and those after the first add to it. Only with the last
+/// piece is it known what is not named.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DesiredRoles {
     /// Term of the leader that says so.
@@ -96,15 +114,22 @@ pub struct DesiredRoles {
     /// Grows within a term with each of these on a stream.
     #[prost(int64, tag = "2")]
     pub sequence: i64,
-    /// True where `roles` is all there is; false where it adds to what was said.
+    /// True where `roles` and the pieces that follow are all there is; false where it adds to what was
+    /// said.
     #[prost(bool, tag = "3")]
     pub full: bool,
     /// Namespaces that are new or changed.
     #[prost(message, repeated, tag = "4")]
     pub roles: ::prost::alloc::vec::Vec<DesiredRole>,
-    /// Namespaces that this shard has nothing more to do with. Empty where `full`.
+    /// Namespaces of which the router has no word for this shard (any more). Empty where `full`, which
+    /// says the same of every namespace that none of its pieces names. An agent forgets one that it is
+    /// ABSENT for. Any other it quarantines, since the router may be wrong: fenced, nothing deleted.
+    /// A shard that is to give a namespace up is told so by its role instead, RETIRED and later ABSENT.
     #[prost(string, repeated, tag = "5")]
     pub removed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// True where further pieces of the same follow.
+    #[prost(bool, tag = "6")]
+    pub more: bool,
 }
 /// What the shard is to do for one namespace.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -112,21 +137,74 @@ pub struct DesiredRole {
     /// The namespace.
     #[prost(string, tag = "1")]
     pub namespace: ::prost::alloc::string::String,
-    /// dag_id prefixes that it owns.
+    /// dag_id prefixes that it owns, or owned where the role is RETIRED or ABSENT.
     #[prost(string, repeated, tag = "2")]
     pub prefixes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// What to be for it.
+    /// What to be for it. ACTIVE is told to one shard at most, and only once the shard that had it
+    /// before reported that it is fenced, or an operator took that on; until then the new one is told
+    /// to be STAGED.
     #[prost(enumeration = "super::super::common::v1::Role", tag = "3")]
     pub role: i32,
     /// Generation of the assignment. An agent refuses one lower than it has seen of the namespace.
     #[prost(int64, tag = "4")]
     pub generation: i64,
-    /// What the shard is to have for it.
+    /// What the shard is to have for it; unset where the role is RETIRED or ABSENT.
     #[prost(message, optional, tag = "5")]
     pub workload: ::core::option::Option<Workload>,
     /// Revision of the manifest that the workload is of.
     #[prost(int64, tag = "6")]
     pub manifest_revision: i64,
+    /// Revision of the routing table at which this was committed. Grows with every change of what is
+    /// told of the namespace, also within a generation; an agent refuses one lower than it has seen.
+    #[prost(int64, tag = "7")]
+    pub revision: i64,
+}
+/// Asks whose DAGs these are, so that the fence can deny those of namespaces that this shard was
+/// never told of: "registered in the fleet and not ACTIVE here". The agent alone knows which dag_ids
+/// there are on the shard, and the router alone which prefixes there are in the fleet; a fleet has
+/// far more of the latter. See docs/adr on foreign DAGs.
+///
+/// The agent asks about every dag_id that begins with no prefix of its own roles (stale ones too):
+/// at once for those that it sees for the first time, and for all of them in rounds of several
+/// queries, every minute and when ReportAck.prefixes_revision tells of a change. The prefixes of a
+/// whole round replace what it knew; those of a single answer add to it. While no router answers it
+/// keeps to what it knows.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OwnersQuery {
+    /// Chosen by the agent; comes back in the answer.
+    #[prost(int64, tag = "1")]
+    pub number: i64,
+    /// At most 1,000; what is beyond is not answered.
+    #[prost(string, repeated, tag = "2")]
+    pub dag_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Whose DAGs those of a query are.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct OwnersAnswer {
+    /// That of the query.
+    #[prost(int64, tag = "1")]
+    pub number: i64,
+    /// Revision of the routing table that answered.
+    #[prost(int64, tag = "2")]
+    pub revision: i64,
+    /// Prefixes of namespaces that own some of the dag_ids and that this shard has no role for: the
+    /// fence denies every dag_id that starts with one of them. Each once, sorted. A dag_id that starts
+    /// with none is nobody's and is left alone.
+    #[prost(message, repeated, tag = "3")]
+    pub prefixes: ::prost::alloc::vec::Vec<ForeignPrefix>,
+}
+/// A prefix whose DAGs must not run on this shard.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForeignPrefix {
+    /// The prefix.
+    #[prost(string, tag = "1")]
+    pub prefix: ::prost::alloc::string::String,
+    /// The namespace that owns it.
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+    /// The shard that owns the namespace; empty where none does.
+    #[prost(string, tag = "3")]
+    pub shard: ::prost::alloc::string::String,
 }
 /// What a namespace brings to its shard, as the manifest declares it.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -327,7 +405,9 @@ pub struct PolicyViolation {
     #[prost(int64, tag = "8")]
     pub count: i64,
 }
-/// Something that happened to a namespace on its shard.
+/// Something that happened to a namespace on its shard. The router keeps the latest of each
+/// namespace, durably, and each once. Policy violations and drift are not sent as events: the router
+/// makes one of each that it sees for the first time in an ObservedRole.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Event {
     /// The namespace.
@@ -339,7 +419,7 @@ pub struct Event {
     /// Stable code in UPPER_SNAKE_CASE, such as ROLE_REACHED or RELEASE_SWITCHED.
     #[prost(string, tag = "3")]
     pub code: ::prost::alloc::string::String,
-    /// One line for people: what happened and why.
+    /// One line for people: what happened and why; at most 500 characters are kept. Never a secret.
     #[prost(string, tag = "4")]
     pub message: ::prost::alloc::string::String,
     /// Whether somebody should look at it.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     agents::{Hello, NamespaceUsage, Report},
-    service::{RouterStatus, ShardStatus},
+    service::{Foreign, RouterStatus, ShardStatus},
     store::Cordon,
     table::View,
 };
@@ -217,6 +217,15 @@ fn short(text: String) -> String {
     if text.len() <= MOST { text } else { text.chars().take(MOST).collect() }
 }
 
+/// A prefix whose DAGs must not run on a shard.
+pub(crate) fn foreign(foreign: &Foreign<'_>) -> agent::ForeignPrefix {
+    agent::ForeignPrefix {
+        prefix: foreign.prefix.to_owned(),
+        namespace: foreign.namespace.to_owned(),
+        shard: foreign.shard.unwrap_or_default().to_owned(),
+    }
+}
+
 /// What a shard is to do for a namespace that it owns.
 pub(crate) fn active_role(entry: &Entry) -> agent::DesiredRole {
     agent::DesiredRole {
@@ -224,6 +233,7 @@ pub(crate) fn active_role(entry: &Entry) -> agent::DesiredRole {
         prefixes: entry.prefixes().map(str::to_owned).collect(),
         role: common::Role::Active.into(),
         generation: entry.generation().0,
+        revision: entry.revision().0,
         ..agent::DesiredRole::default()
     }
 }

@@ -8,6 +8,7 @@
 
 mod cordon;
 mod error;
+mod foreign;
 mod pin;
 mod release;
 mod status;
@@ -17,6 +18,7 @@ mod tests;
 
 pub(crate) use self::{
     error::Error,
+    foreign::{Foreign, foreign},
     pin::Pin,
     release::{ReleaseNamespace, ReleaseShard},
     status::{RouterStatus, ShardStatus},

@@ -53,7 +53,7 @@ async fn roles(agent: &mut Agent) -> (bool, Vec<(String, i64)>, Vec<String>) {
                 roles.sort();
                 return (desired.full, roles, desired.removed);
             }
-            Message::ReportAck(_) => {}
+            Message::ReportAck(_) | Message::OwnersAnswer(_) => {}
             Message::Welcome(_) => panic!("Welcome is said once"),
         }
     }
@@ -147,6 +147,45 @@ async fn the_old_owner_hears_that_a_namespace_left() {
     assert_eq!((moved.shard.as_str(), moved.generation), ("shard-b", 2));
     assert_eq!(roles(&mut old).await, (false, vec![], vec!["one".into()]));
     assert_eq!(roles(&mut new).await, (false, vec![("one".into(), 2)], vec![]));
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_learns_whose_dags_it_must_not_run() {
+    let (_folder, replica) = leading().await;
+    replica.declare(1, &["shard-a", "one", "two"]).await;
+    replica.until_declared(1).await;
+    let mut agent = replica.attach("shard-a").await.unwrap();
+    welcomed(&mut agent).await;
+    let two = async |agent: &mut Agent, number| {
+        agent.ask(number, &["two.daily", "two.hourly", "nobody.x"]).await;
+        loop {
+            if let Message::OwnersAnswer(answer) = agent.hear().await.unwrap() {
+                assert_eq!(answer.number, number);
+                let told = answer.prefixes.into_iter();
+                let told = told.map(|f| (f.prefix, f.namespace, f.shard)).collect::<Vec<_>>();
+                return (answer.revision, told);
+            }
+        }
+    };
+    // It has no shard yet, and is registered all the same.
+    let foreign = [("two.".to_owned(), "two".to_owned(), String::new())];
+    assert_eq!(two(&mut agent, 1).await.1, foreign);
+    agent.report(&[]).await;
+    replica.until_assigned("two").await;
+    let (revision, told) = two(&mut agent, 2).await;
+    assert_eq!(told, [], "it came to this shard");
+    // A namespace that is registered later is told of by the revision of the next acknowledgement.
+    replica.declare(2, &["three"]).await;
+    eventually("the acknowledgement tells", async || {
+        agent.report(&[]).await;
+        loop {
+            if let Message::ReportAck(ack) = agent.hear().await.unwrap() {
+                return (ack.prefixes_revision > revision).then_some(());
+            }
+        }
+    })
+    .await;
     replica.stop().await;
 }
 

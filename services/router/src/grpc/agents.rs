@@ -7,8 +7,8 @@ use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use airfleet_domain::{ids::Term, routing::Entry};
 use airfleet_proto::agent::v1::{
-    AttachRequest, AttachResponse, DesiredRoles, Report, ReportAck, Welcome,
-    agent_service_server::AgentService, attach_request, attach_response::Message,
+    AttachRequest, AttachResponse, DesiredRoles, OwnersAnswer, OwnersQuery, Report, ReportAck,
+    Welcome, agent_service_server::AgentService, attach_request, attach_response::Message,
 };
 use airfleet_runtime::{
     request::ContextExt as _,
@@ -23,7 +23,7 @@ use crate::{
     config::AgentsConfig,
     convert,
     leader::{Leader, election::Lead},
-    service::{Error, Service},
+    service::{Error, Service, foreign},
 };
 
 /// Time for an agent to say who it is.
@@ -129,7 +129,7 @@ struct Attached {
     session: Session,
     inbound: Streaming<AttachRequest>,
     lead: watch::Receiver<Lead>,
-    /// What is to be sent: at most an acknowledgement and the roles.
+    /// What is to be sent: at most an answer and the roles.
     outbox: VecDeque<AttachResponse>,
     term: Term,
     sequence: i64,
@@ -195,6 +195,10 @@ impl Attached {
                 self.take_report(report);
                 Ok(())
             }
+            Some(attach_request::Message::OwnersQuery(query)) => {
+                self.answer_query(&query);
+                Ok(())
+            }
             Some(attach_request::Message::Hello(_)) => Err(Failure::invalid_field(
                 "hello",
                 "REPEATED",
@@ -215,7 +219,24 @@ impl Attached {
             }
         });
         self.service.metrics.reported(send_full);
-        self.outbox.push_back(answer(Message::ReportAck(ReportAck { sequence, send_full })));
+        let ack = ReportAck {
+            sequence,
+            send_full,
+            keep_events: false,
+            prefixes_revision: self.service.live.prefixes_revision().0,
+        };
+        self.outbox.push_back(answer(Message::ReportAck(ack)));
+    }
+
+    fn answer_query(&mut self, query: &OwnersQuery) {
+        let view = self.service.live.view();
+        let prefixes = foreign(&view.table, self.session.shard(), &query.dag_ids);
+        let found = OwnersAnswer {
+            number: query.number,
+            revision: view.table.revision().0,
+            prefixes: prefixes.iter().map(convert::foreign).collect(),
+        };
+        self.outbox.push_back(answer(Message::OwnersAnswer(found)));
     }
 
     /// Tells what has changed since it was last told, if this replica leads.

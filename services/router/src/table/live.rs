@@ -101,6 +101,8 @@ pub(crate) struct Live {
     started: Instant,
     /// Microseconds from `started` to the last moment at which the table was known to be current.
     current_at: AtomicI64,
+    /// Revision at which some namespace's prefixes last changed, or everything was replaced.
+    prefixes_revision: AtomicI64,
 }
 
 impl Live {
@@ -127,6 +129,7 @@ impl Live {
             clock,
             started,
             current_at: AtomicI64::new(0),
+            prefixes_revision: AtomicI64::new(0),
         }
     }
 
@@ -149,6 +152,12 @@ impl Live {
     /// Wakes at every change from now on.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// Revision at which it may last have changed whose a dag_id is: until then answers of an older
+    /// table hold.
+    pub(crate) fn prefixes_revision(&self) -> Revision {
+        Revision(self.prefixes_revision.load(Ordering::Relaxed))
     }
 
     /// How long ago the table was last known to be current.
@@ -209,6 +218,7 @@ impl Live {
             manifest_revision: update.manifest_revision,
             ..View::clone(&present)
         };
+        let mut prefixes_changed = false;
         for (_, change) in &changes {
             // One name may occur twice: removed, and there again.
             let before = present.table.resolve_namespace(change.namespace());
@@ -216,6 +226,7 @@ impl Live {
             if let (Change::Delete(_), Some(_)) = (change, after) {
                 continue;
             }
+            prefixes_changed |= !same_prefixes(before, after);
             if let Some(entry) = before {
                 counts.remove(entry);
             }
@@ -229,7 +240,11 @@ impl Live {
             let history = &mut recent.history;
             record(history, changes, update.revision);
         }
+        let revision = next.table.revision();
         self.view.store(Arc::new(next));
+        if prefixes_changed {
+            self.prefixes_revision.store(revision.0, Ordering::Relaxed);
+        }
         drop(counts);
         self.wake();
     }
@@ -281,7 +296,9 @@ impl Live {
                 recent.history = remembered(&view.table, removals_floor, removals, limit);
             }
         }
+        let revision = view.table.revision();
         self.view.store(Arc::new(view));
+        self.prefixes_revision.store(revision.0, Ordering::Relaxed);
         drop(counts);
         self.wake();
     }
@@ -346,6 +363,15 @@ impl Live {
         let since = at.saturating_duration_since(self.started).as_micros();
         i64::try_from(since).unwrap_or(i64::MAX)
     }
+}
+
+fn same_prefixes(before: Option<&Entry>, after: Option<&Entry>) -> bool {
+    // Who owns it counts as well: a DAG of a namespace that came here is no longer foreign.
+    before.and_then(Entry::shard) == after.and_then(Entry::shard)
+        && before
+            .into_iter()
+            .flat_map(Entry::prefixes)
+            .eq(after.into_iter().flat_map(Entry::prefixes))
 }
 
 fn directory_after(

@@ -310,3 +310,21 @@ fn names_are_counted_by_shard_and_state() {
     live.apply(update(3, vec![(3, Change::Delete(missing))]));
     assert_eq!(live.counts(), counts);
 }
+
+#[test]
+fn it_is_known_when_it_last_changed_whose_a_dag_is() {
+    let live = live(100);
+    live.replace(contents("s", 7, &[("aaa", 7)]), Origin::Store);
+    assert_eq!(live.prefixes_revision(), Revision(7));
+    live.apply(update(8, vec![]));
+    // The same prefixes and owner, at another generation.
+    live.apply(update(9, vec![put("aaa", 9)]));
+    assert_eq!(live.prefixes_revision(), Revision(7));
+    live.apply(update(10, vec![put("bbb", 10)]));
+    assert_eq!(live.prefixes_revision(), Revision(10));
+    let elsewhere = record("aaa").on("shard-b", 11).at(11).entry;
+    live.apply(update(11, vec![(11, Change::Upsert(elsewhere))]));
+    assert_eq!(live.prefixes_revision(), Revision(11));
+    live.apply(update(12, vec![gone("bbb", 12)]));
+    assert_eq!(live.prefixes_revision(), Revision(12));
+}

@@ -12,8 +12,8 @@ use std::{
 use airfleet_local::Postgres;
 use airfleet_proto::{
     agent::v1::{
-        AttachRequest, AttachResponse, Hello, Report, agent_service_client::AgentServiceClient,
-        attach_request, attach_response::Message,
+        AttachRequest, AttachResponse, Hello, OwnersQuery, Report,
+        agent_service_client::AgentServiceClient, attach_request, attach_response::Message,
     },
     common::v1 as common,
     registry::v1 as registry,
@@ -405,6 +405,13 @@ impl Agent {
             ..Default::default()
         })
         .await;
+    }
+
+    /// Asks whose DAGs these are.
+    pub(crate) async fn ask(&mut self, number: i64, dag_ids: &[&str]) {
+        let dag_ids = dag_ids.iter().map(ToString::to_string).collect();
+        let message = Some(attach_request::Message::OwnersQuery(OwnersQuery { number, dag_ids }));
+        self.send.send(AttachRequest { message }).await.unwrap();
     }
 
     pub(crate) async fn send_report(&mut self, report: Report) {

@@ -240,6 +240,9 @@ impl Attachment {
             Some(Message::Welcome(_)) => {
                 return Err(Status::internal("the router welcomed the agent twice"));
             }
+            Some(Message::OwnersAnswer(_)) => {
+                tracing::debug!("the router answered a question that was not asked");
+            }
             // Of a newer router: what this version does not know it cannot do.
             None => tracing::debug!("the router said something that this agent does not know"),
         }

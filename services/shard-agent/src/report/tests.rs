@@ -25,7 +25,7 @@ impl Router {
     fn take(&mut self, report: wire::Report) -> wire::ReportAck {
         let sequence = report.sequence;
         if !report.full && sequence != self.sequence + 1 {
-            return wire::ReportAck { sequence, send_full: true };
+            return wire::ReportAck { sequence, send_full: true, ..Default::default() };
         }
         if report.full {
             assert!(report.removed_namespaces.is_empty());
@@ -49,7 +49,7 @@ impl Router {
         if !report.schema_revision.is_empty() {
             self.schema_revision = report.schema_revision;
         }
-        wire::ReportAck { sequence, send_full: false }
+        wire::ReportAck { sequence, send_full: false, ..Default::default() }
     }
 
     fn assert_knows(&self, state: &State) {
@@ -240,7 +240,7 @@ fn a_router_that_owes_an_answer_is_noticed() {
     let first = tracker.next(&state, start);
     tracker.next(&state, at(5));
     assert_eq!(tracker.waited(at(7)), Duration::from_secs(7));
-    let ack = |sequence| wire::ReportAck { sequence, send_full: false };
+    let ack = |sequence| wire::ReportAck { sequence, send_full: false, ..Default::default() };
     tracker.acknowledge(&ack(first.sequence), at(8));
     assert_eq!(tracker.waited(at(9)), Duration::from_secs(1));
     tracker.acknowledge(&ack(2), at(9));

@@ -54,7 +54,7 @@ fn namespaces() -> DesiredRoles {
             role("umlaut", &["über_"]),
             role("idle", &["idle__"]),
         ],
-        removed: vec![],
+        ..DesiredRoles::default()
     }
 }
 

@@ -63,7 +63,7 @@ pub(crate) fn roles(term: i64, sequence: i64, namespaces: &[(&str, &str)]) -> De
         generation: 1,
         ..DesiredRole::default()
     });
-    DesiredRoles { term, sequence, full: true, roles: roles.collect(), removed: vec![] }
+    DesiredRoles { term, sequence, full: true, roles: roles.collect(), ..Default::default() }
 }
 
 impl ScriptedRouter {
@@ -195,6 +195,7 @@ impl ScriptedRouter {
             let ack = ReportAck {
                 sequence: report.sequence,
                 send_full: std::mem::take(&mut script.ask_full),
+                ..ReportAck::default()
             };
             let _ = stream.send(Ok(AttachResponse { message: Some(Message::ReportAck(ack)) }));
         }

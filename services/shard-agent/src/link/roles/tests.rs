@@ -13,7 +13,7 @@ fn role(namespace: &str, prefix: &str) -> wire::DesiredRole {
 }
 
 fn told(term: i64, sequence: i64, full: bool, roles: Vec<wire::DesiredRole>) -> wire::DesiredRoles {
-    wire::DesiredRoles { term, sequence, full, roles, removed: vec![] }
+    wire::DesiredRoles { term, sequence, full, roles, ..Default::default() }
 }
 
 fn names(roles: &Roles) -> Vec<String> {
