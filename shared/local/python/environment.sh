@@ -1,8 +1,10 @@
 #!/bin/sh
 # Makes the Python environment of one Airflow release and prints its folder as
-# the last line; or only sees to it that there is a uv:
+# the last line; or builds and installs a package, alone in a folder that goes
+# into PYTHONPATH, and prints that; or only sees to it that there is a uv:
 #
 #   environment.sh VERSION CACHE REQUIREMENTS
+#   environment.sh package CACHE SOURCE
 #   environment.sh uv CACHE
 #
 # The folder's name carries a digest of the pinned requirements, so that new pins
@@ -13,7 +15,7 @@ version=$1 cache=$2
 PATH=$PATH:$cache/uv/bin
 
 fail() {
-    echo "cannot make the Python environment of Airflow: $*" >&2
+    echo "cannot make the Python environment: $*" >&2
     exit 1
 }
 
@@ -40,6 +42,31 @@ ensure_uv() {
 
 if [ "$version" = uv ]; then
     ensure_uv
+    exit
+fi
+
+# Installed beside the environments, which are shared and never change. Entry
+# points are found there as well.
+if [ "$version" = package ]; then
+    cd "$3" || fail "there is no package in $3"
+    state=$(find . -type f ! -path '*/__pycache__/*' ! -path './tests/*' ! -path './.*' |
+        LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum | cut -c1-12)
+    package=$cache/package-$(basename "$3")-$state
+    if [ ! -f "$package/.complete" ]; then
+        ensure_uv
+        lock "package-$(basename "$3")"
+    fi
+    if [ ! -f "$package/.complete" ]; then
+        rm -rf "$package"
+        # What nobody asked for in a week is what an older state of the source was.
+        find "$cache" -maxdepth 1 -name "package-$(basename "$3")-*" -type d -mtime +7 \
+            -exec rm -rf {} +
+        uv pip install --quiet --no-deps --python 3.11 --target "$package" . >&2 ||
+            fail "uv could not install $3 (is the network there?)"
+        touch "$package/.complete"
+    fi
+    touch -c "$package"
+    echo "$package"
     exit
 fi
 
