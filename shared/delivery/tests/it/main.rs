@@ -1,0 +1,5 @@
+//! The roller on real folders and repositories: what is delivered, what is refused, what survives.
+
+mod folder;
+mod git;
+mod rig;
