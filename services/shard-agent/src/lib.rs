@@ -15,6 +15,7 @@ pub mod airflow;
 mod backoff;
 pub mod broker;
 mod config;
+pub mod fence_command;
 mod link;
 mod metrics;
 mod observe;

@@ -8,12 +8,13 @@ use airfleet_runtime::{
     server, telemetry, tls,
 };
 use airfleet_shard_agent::{
-    AgentConfig, VERSION, probe_once, run, run_simulated, simulate::Simulation,
+    AgentConfig, VERSION, fence_command, probe_once, run, run_simulated, simulate::Simulation,
 };
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Exit code of `probe` where the shard is not healthy.
+/// Exit code of `probe` where the shard is not healthy, and of `fence status` where there is no
+/// fence or it does not hold.
 const NOT_HEALTHY: u8 = 2;
 
 /// Stands beside one Airflow cluster, looks at it and reports to the router.
@@ -41,7 +42,10 @@ Examples:
   # On call: is this shard well, and if not, why?
   airfleet-agent probe --config /etc/airfleet/agent.toml
 
-Exit codes: 0 done or healthy, 1 error, 2 the probed shard is not healthy.";
+  # What does the fence hold, and does it?
+  airfleet-agent fence status --config /etc/airfleet/agent.toml
+
+Exit codes: 0 done or healthy, 1 error, 2 the probed shard is not healthy or not fenced.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -55,6 +59,33 @@ enum Command {
         /// Seconds to listen for workers.
         #[arg(long, value_name = "SECONDS", default_value_t = 5)]
         listen_seconds: u64,
+    },
+    /// The fence in the metadata database, which keeps DAGs paused that this shard does not own.
+    #[command(subcommand)]
+    Fence(FenceCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum FenceCommand {
+    /// Print what the fence holds. Exit code 0 if it works, 2 if not.
+    Status {
+        /// How to print it.
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Install the fence, upgrade an older one, or put right what was altered. An agent that may
+    /// does it by itself.
+    Install {
+        /// Let this role of the database do what an agent does. Needs the owner of Airflow's tables.
+        #[arg(long, value_name = "ROLE")]
+        grant_to: Option<String>,
+    },
+    /// Remove the fence with all that it remembers. Stop the agent first, or set fence.enabled =
+    /// false: an agent installs it again.
+    Remove {
+        /// Also where DAGs are fenced or pause states remembered.
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -149,6 +180,7 @@ async fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Probe { output, listen_seconds }) => {
             look(&loaded.value, output, Duration::from_secs(listen_seconds)).await
         }
+        Some(Command::Fence(command)) => fence(&loaded.value, command).await,
         Some(Command::Run(run)) => stay(loaded.value, run).await,
         None => stay(loaded.value, arguments.run).await,
     }
@@ -162,6 +194,27 @@ async fn look(config: &AgentConfig, output: Output, listen: Duration) -> anyhow:
     }
     let healthy = summary.is_healthy();
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::from(NOT_HEALTHY) })
+}
+
+async fn fence(config: &AgentConfig, command: FenceCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        FenceCommand::Status { output } => {
+            let status = fence_command::status(config).await?;
+            match output {
+                Output::Table => print!("{}", fence_command::table(&status)),
+                Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
+            }
+            let works = status.works();
+            return Ok(if works { ExitCode::SUCCESS } else { ExitCode::from(NOT_HEALTHY) });
+        }
+        FenceCommand::Install { grant_to } => {
+            println!("{}", fence_command::install(config, grant_to.as_deref()).await?);
+        }
+        FenceCommand::Remove { force } => {
+            println!("{}", fence_command::remove(config, force).await?);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn stay(config: AgentConfig, arguments: RunArguments) -> anyhow::Result<ExitCode> {

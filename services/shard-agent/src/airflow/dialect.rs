@@ -19,11 +19,21 @@ pub(super) enum Engine {
 
 /// Airflow releases that share a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Line {
+pub(crate) enum Line {
     /// 3.3.
     Three,
     /// 2.10.3 to 2.11.
     Two,
+}
+
+impl Line {
+    /// Whether a row of `dag` is one that the DAG processor still finds.
+    pub(crate) fn listed(self) -> &'static str {
+        match self {
+            Self::Three => "NOT is_stale",
+            Self::Two => "COALESCE(is_active, FALSE)",
+        }
+    }
 }
 
 /// A schema that is known.
@@ -98,13 +108,6 @@ impl Queries {
         }
     }
 
-    fn listed(self) -> &'static str {
-        match self.line {
-            Line::Three => "NOT is_stale",
-            Line::Two => "COALESCE(is_active, FALSE)",
-        }
-    }
-
     /// (job type, age of the youngest heartbeat of one that runs). A job that ended in good order
     /// is no longer `running`; one that died still is, and its age tells.
     pub(super) fn heartbeats(self) -> String {
@@ -124,7 +127,7 @@ impl Queries {
     /// creates the run and moves `next_dagrun_create_after` on.
     pub(super) fn dags(self) -> String {
         let (age, now, listed) =
-            (self.age_ms("next_dagrun_create_after"), self.now(), self.listed());
+            (self.age_ms("next_dagrun_create_after"), self.now(), self.line.listed());
         // Airflow 2 empties next_dagrun_create_after of a DAG that has all its runs.
         let may_start = match self.line {
             Line::Three => "AND NOT COALESCE(exceeds_max_non_backfill, FALSE)",
@@ -227,7 +230,7 @@ impl Queries {
                    CAST(last_parse_duration * 1000000 / COUNT(*) OVER (\
                      PARTITION BY bundle_name, COALESCE(relative_fileloc, fileloc)) AS BIGINT) \
                  FROM dag WHERE {} AND last_parse_duration IS NOT NULL LIMIT {}",
-                self.listed(),
+                self.line.listed(),
                 DAGS_MAX + 1
             )),
         }

@@ -15,6 +15,8 @@
 
 pub mod api;
 mod dialect;
+pub mod fence;
+pub mod metadata;
 mod session;
 
 use std::{collections::HashMap, time::Duration};

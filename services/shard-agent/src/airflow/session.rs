@@ -1,12 +1,12 @@
-//! One connection to a metadata database, used for one read-only snapshot at a time.
+//! Connections to a metadata database, each used for one snapshot or one transaction at a time.
 //!
 //! Responsible for connecting, for bounding what the database spends on a statement, and for never
 //! waiting on a connection that hangs: a snapshot that is dropped before it is finished takes its
 //! connection with it, and the next one connects anew. A pool would keep such a connection until
 //! TCP gives up on it, which is why there is none.
 //!
-//! Nothing is ever written: every snapshot is a read-only transaction. It must not know what is
-//! read.
+//! A [`Session`] never writes: every snapshot is a read-only transaction. What writes is
+//! [`super::metadata`]. It must not know what is read.
 
 use std::{str::FromStr as _, time::Duration};
 
@@ -39,7 +39,7 @@ pub(super) struct Session {
 }
 
 #[derive(Debug, Clone)]
-enum Target {
+pub(super) enum Target {
     Postgres(Box<PgConnectOptions>),
     Sqlite(Box<SqliteConnectOptions>),
 }
@@ -57,12 +57,13 @@ pub(super) struct Snapshot<'a> {
     connection: Connection,
 }
 
-impl Session {
-    /// Takes URLs as sqlx and as SQLAlchemy write them (`postgresql+psycopg2://…`). Connects later.
-    pub(super) fn new(url: &ConnectionUrl, statement_timeout: Duration) -> Result<Self, Error> {
+impl Target {
+    /// Takes URLs as sqlx and as SQLAlchemy write them (`postgresql+psycopg2://…`). SQLite is
+    /// opened for reading alone.
+    pub(super) fn parse(url: &ConnectionUrl, busy_timeout: Duration) -> Result<Self, Error> {
         let text = without_driver(url.expose());
         let unreadable = || Error::Url(url.to_string());
-        let target = match text.split_once(':').map_or("", |(scheme, _)| scheme) {
+        Ok(match text.split_once(':').map_or("", |(scheme, _)| scheme) {
             "postgres" | "postgresql" => {
                 let options = PgConnectOptions::from_str(&text).map_err(|_| unreadable())?;
                 let options =
@@ -71,14 +72,19 @@ impl Session {
             }
             "sqlite" => {
                 let options = SqliteConnectOptions::from_str(&text).map_err(|_| unreadable())?;
-                let options = options
-                    .read_only(true)
-                    .busy_timeout(statement_timeout)
-                    .disable_statement_logging();
+                let options =
+                    options.read_only(true).busy_timeout(busy_timeout).disable_statement_logging();
                 Target::Sqlite(Box::new(options))
             }
             _ => return Err(unreadable()),
-        };
+        })
+    }
+}
+
+impl Session {
+    /// Connects later.
+    pub(super) fn new(url: &ConnectionUrl, statement_timeout: Duration) -> Result<Self, Error> {
+        let target = Target::parse(url, statement_timeout)?;
         Ok(Self { target, statement_timeout, idle: None })
     }
 

@@ -5,6 +5,7 @@
 mod broker;
 mod cli;
 mod database;
+mod fence;
 mod large;
 mod outage;
 mod router;
