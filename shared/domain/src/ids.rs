@@ -182,6 +182,57 @@ impl fmt::Debug for Prefix {
     }
 }
 
+/// Tells a move from all others: 1 to 64 of `a-z 0-9 -`. Later ones sort later.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MoveId(Arc<str>);
+
+impl MoveId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for MoveId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let is_id = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        if (1..=64).contains(&text.len()) && text.bytes().all(is_id) {
+            Ok(Self(text.into()))
+        } else {
+            Err(invalid("move id", text, "1 to 64 characters of a-z, 0-9 and -"))
+        }
+    }
+}
+
+impl TryFrom<String> for MoveId {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<MoveId> for String {
+    fn from(id: MoveId) -> String {
+        id.0.as_ref().to_owned()
+    }
+}
+
+impl fmt::Display for MoveId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for MoveId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
 macro_rules! counter_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -7,6 +7,7 @@ pub mod health;
 pub mod ids;
 pub mod labels;
 pub mod manifest;
+pub mod moves;
 pub mod placement;
 pub mod resources;
 pub mod roles;
