@@ -67,7 +67,7 @@ impl Policy {
         let full = self.backoff_first.saturating_mul(doubled).min(self.backoff_max);
         // 1024 steps are fine enough for what is only to be spread.
         let part = (mix(seed ^ u64::from(attempt)) % 1024) as u32;
-        full - full / 2 / 1024 * part
+        full.saturating_sub(full / 2 / 1024 * part)
     }
 
     /// Whether somebody should look at a move that may only go on.

@@ -268,8 +268,10 @@ fn plan(row: &Move, seen: &Observations, policy: &Policy, now_us: i64) -> Verdic
     match findings.first() {
         Some(first) if first.severity() == Severity::Blocks => {
             let blocking = findings.iter().filter(|f| f.severity() == Severity::Blocks).count();
-            let more =
-                if blocking > 1 { format!(" (and {} more)", blocking - 1) } else { "".into() };
+            let more = match blocking - 1 {
+                0 => String::new(),
+                more => format!(" (and {more} more)"),
+            };
             let message = format!("{}{more}; {}", first.message, first.code.remedy());
             Verdict::Hopeless(obstacle(first.code.name(), message))
         }

@@ -57,7 +57,7 @@ impl Agent {
     }
 
     /// Whether it still speaks for its shard.
-    fn holds(&self, order: &Order, db: &Database, mutation: Mutation) -> bool {
+    fn holds(order: &Order, db: &Database, mutation: Mutation) -> bool {
         mutation == Mutation::EffectsUnguarded || db.record.seen == order.place()
     }
 
@@ -76,7 +76,7 @@ impl Agent {
         tally: &mut Tally,
     ) {
         let Some(order) = self.order.clone() else { return };
-        if !self.holds(&order, db, mutation) {
+        if !Self::holds(&order, db, mutation) {
             // Somebody newer has taken over.
             if !(mutation == Mutation::ImportUnguarded && self.received.is_some()) {
                 self.order = None;
@@ -96,7 +96,7 @@ impl Agent {
             }
             Role::Staged if !db.files => db.files = true,
             Role::Staged if db.dags.values().any(|dag| dag.stale) || db.dags.is_empty() => {
-                parse(db)
+                parse(db);
             }
             Role::Absent | Role::Retired if db.files => db.files = false,
             Role::Absent if !db.dags.is_empty() || !db.runs.is_empty() => {
@@ -107,7 +107,7 @@ impl Agent {
                 db.dags.values_mut().for_each(|dag| dag.stale = true);
             }
             Role::Staged | Role::Absent | Role::Retired => db.record.reached = done,
-            Role::Active => self.activate(&order, db, now_us, mutation, tally),
+            Role::Active => Self::activate(&order, db, now_us, mutation, tally),
             Role::Quiesced | Role::Sealed if db.record.unfenced => {
                 db.record.unfenced = false;
                 db.record.stopped_at_us = Some(now_us);
@@ -131,7 +131,6 @@ impl Agent {
     }
 
     fn activate(
-        &mut self,
         order: &Order,
         db: &mut Database,
         now_us: i64,

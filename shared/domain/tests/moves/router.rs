@@ -111,7 +111,7 @@ pub(crate) struct Write {
 
 impl Router {
     /// What is seen of the move.
-    fn observations(&self, row: &Move, connected: &[bool; SHARDS]) -> Observations {
+    fn observations(&self, row: &Move, connected: [bool; SHARDS]) -> Observations {
         let end = |name: &airfleet_domain::ids::ShardName| {
             let at = shard_index(name);
             let inspection = self.inspections[at].map(|at_us| Inspection {
@@ -135,7 +135,7 @@ impl Router {
     /// Looks at the move and at what was left behind; answers what it wants to write.
     pub(crate) fn look(
         &mut self,
-        connected: &[bool; SHARDS],
+        connected: [bool; SHARDS],
         policy: &Policy,
         now_us: i64,
         seed: u64,
@@ -166,7 +166,7 @@ impl Router {
             && let (Some(sent), Some(taken)) = (&from.transfer, &mut to.transfer)
         {
             taken.tables = sent.tables.clone();
-            to.marks = from.marks.clone();
+            to.marks.clone_from(&from.marks);
         }
         let next = wrongly(row, mutation, now_us)
             .unwrap_or_else(|| step(row, &seen, policy, now_us, seed));

@@ -108,6 +108,7 @@ enum Message {
     Rows { to: usize, parcel: Parcel },
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "each says something of its own")]
 pub(crate) struct World {
     random: Random,
     mutation: Mutation,
@@ -150,10 +151,10 @@ pub(crate) fn shard_index(name: &ShardName) -> usize {
 
 fn policy() -> Policy {
     Policy {
-        planned: Duration::from_secs(120),
-        staging: Duration::from_secs(120),
-        sealing: Duration::from_secs(60),
-        copying: Duration::from_secs(120),
+        planned: Duration::from_mins(2),
+        staging: Duration::from_mins(2),
+        sealing: Duration::from_mins(1),
+        copying: Duration::from_mins(2),
         backoff_first: Duration::from_secs(1),
         backoff_max: Duration::from_secs(8),
         retention: Duration::from_secs(40),
@@ -191,7 +192,7 @@ impl World {
             highest: Generation(1),
             moves: 0,
             forced: false,
-            frail: seed % 8 == 0,
+            frail: seed.is_multiple_of(8),
             was_down: false,
             stormy: true,
             tell: false,
@@ -385,7 +386,7 @@ impl World {
         });
         let seed = self.random.next();
         let router = &mut self.routers[at];
-        let write = router.look(&connected, &policy(), self.now_us, seed, self.mutation);
+        let write = router.look(connected, &policy(), self.now_us, seed, self.mutation);
         let Some(write) = write else { return };
         // Killed before, killed after, or alive to see that it took effect.
         let fate = if self.stormy { self.random.below(12) } else { 11 };
@@ -485,7 +486,9 @@ impl World {
                 });
                 let agents = &mut self.agents[shard];
                 if zombies {
-                    agents.iter_mut().for_each(|agent| agent.zombie = true);
+                    for agent in agents.iter_mut() {
+                        agent.zombie = true;
+                    }
                     if agents.len() > 2 {
                         agents.remove(0);
                     }
@@ -524,7 +527,7 @@ impl World {
                 let running_tasks = if self.random.once_in(5) {
                     RunningTasks::Abort
                 } else {
-                    RunningTasks::Wait { at_most: Duration::from_secs(120) }
+                    RunningTasks::Wait { at_most: Duration::from_mins(2) }
                 };
                 let lost = self.lost[source];
                 let options = Options { running_tasks, source_is_lost: lost, ..Options::default() };
