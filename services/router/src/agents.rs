@@ -1,8 +1,8 @@
 //! The agents: who is connected, what they report, and what they are to be told.
 //!
 //! Responsible for one session per shard ([`Hub`]), for merging reports ([`report`]), for the
-//! verdict on a shard as the router sees it ([`Hub::health`]), and for what an agent's reports prove
-//! about a namespace ([`Evidence`]).
+//! verdict on a shard as the router sees it ([`Hub::health`]), for what the shard is for each
+//! namespace ([`roles`]), and for what an agent's reports prove about a namespace ([`Evidence`]).
 //!
 //! Invariants: of two sessions of one shard the newer incarnation's stays; changes are added only to
 //! the report that they follow; silence is never read as health, nor as a namespace being drained;
@@ -13,6 +13,7 @@
 mod evidence;
 mod hub;
 pub(crate) mod report;
+mod roles;
 mod session;
 
 #[cfg(test)]
@@ -21,6 +22,9 @@ mod tests;
 pub(crate) use self::{
     evidence::Evidence,
     hub::{Hello, Hub, Limits, Refusal, Seen},
-    report::{NamespaceUsage, Report},
+    report::{NamespaceUsage, Report, Taken},
+    roles::{
+        Drift, LIST_MAX, Obstacle, PolicyViolation, Release, RoleChange, RoleCounts, SeenRole,
+    },
     session::Session,
 };

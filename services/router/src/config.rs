@@ -35,6 +35,8 @@ pub struct Config {
     pub placement: PlacementConfig,
     /// The agents of the shards.
     pub agents: AgentsConfig,
+    /// What is kept of what happened to namespaces.
+    pub events: EventsConfig,
 }
 
 impl Default for Config {
@@ -50,6 +52,7 @@ impl Default for Config {
             lease: LeaseConfig::default(),
             placement: PlacementConfig::default(),
             agents: AgentsConfig::default(),
+            events: EventsConfig::default(),
         }
     }
 }
@@ -163,6 +166,11 @@ pub struct AgentsConfig {
     pub max_agents: usize,
     /// Namespaces kept of one shard's reports. Count.
     pub max_namespaces: usize,
+    /// How long a shard that gave a namespace up keeps its rows, so that a mistake can be looked
+    /// into, before it is told to remove them.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText")]
+    pub keep_retired: Duration,
 }
 
 impl Default for AgentsConfig {
@@ -173,6 +181,35 @@ impl Default for AgentsConfig {
             stale_after: Duration::from_secs(30),
             max_agents: 10_000,
             max_namespaces: 25_000,
+            keep_retired: Duration::from_hours(7 * 24),
+        }
+    }
+}
+
+/// What is kept of what happened to namespaces.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventsConfig {
+    /// Events of one namespace. Count; older ones are forgotten.
+    pub per_namespace: u32,
+    /// Age from which on an event is forgotten.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText")]
+    pub keep: Duration,
+    /// Events a minute that are kept of one shard's agent. Count; what is beyond is dropped and
+    /// counted.
+    pub per_agent_minute: u32,
+    /// Watches of events at once. Count.
+    pub max_watchers: usize,
+}
+
+impl Default for EventsConfig {
+    fn default() -> Self {
+        Self {
+            per_namespace: 200,
+            keep: Duration::from_hours(90 * 24),
+            per_agent_minute: 600,
+            max_watchers: 500,
         }
     }
 }

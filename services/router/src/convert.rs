@@ -1,17 +1,18 @@
 //! Between the wire and the router's own values. Proto types go no further in than this.
 
+pub(crate) mod agent;
+
 use airfleet_domain::{
     ids::NamespaceName,
     routing::{Entry, State},
 };
-use airfleet_proto::{agent::v1 as agent, common::v1 as common, router::v1 as wire};
+use airfleet_proto::{common::v1 as common, router::v1 as wire};
 use airfleet_runtime::status::FieldViolation;
 use prost_types::Timestamp;
-use uuid::Uuid;
 
 use crate::{
-    agents::{Hello, NamespaceUsage, Report},
-    service::{Foreign, RouterStatus, ShardStatus},
+    agents::{Hello, NamespaceUsage},
+    service::{RouterStatus, ShardStatus},
     store::Cordon,
     table::View,
 };
@@ -160,80 +161,5 @@ pub(crate) fn router_status(status: RouterStatus) -> wire::RouterStatus {
         agents: status.agents as i64,
         source: status.source.to_owned(),
         manifest_revision: status.manifest_revision.0,
-    }
-}
-
-/// What an agent says of itself, or everything that is wrong with it.
-pub(crate) fn hello(hello: agent::Hello) -> Result<Hello, Vec<FieldViolation>> {
-    let mut violations = Vec::new();
-    let shard = name("hello.shard", &hello.shard, &mut violations);
-    let incarnation = Uuid::try_parse(&hello.incarnation);
-    if incarnation.is_err() {
-        let message = "must be a UUID, of version 7 so that a later one is greater";
-        violations.push(FieldViolation::new("hello.incarnation", "MALFORMED", message));
-    }
-    match (shard, incarnation) {
-        (Some(shard), Ok(incarnation)) => Ok(Hello {
-            shard,
-            incarnation,
-            agent_version: short(hello.agent_version),
-            airflow_version: short(hello.airflow_version),
-            schema_revision: short(hello.schema_revision),
-        }),
-        _ => Err(violations),
-    }
-}
-
-/// A report. Namespaces that have no valid name are left out: no router named them.
-pub(crate) fn report(report: agent::Report) -> Report {
-    let namespaces = report.namespaces.into_iter().filter_map(|one| {
-        let usage = NamespaceUsage {
-            usage: one.usage.map(Into::into).unwrap_or_default(),
-            unpaused_dags: one.unpaused_dags,
-            active_runs: one.active_runs,
-            active_task_instances: one.active_task_instances,
-        };
-        Some((one.namespace.parse().ok()?, usage))
-    });
-    let changed = |text: String| Some(short(text)).filter(|text| !text.is_empty());
-    Report {
-        sequence: report.sequence,
-        full: report.full,
-        observed_at_us: micros(report.observe_time),
-        health: report.health.map(Into::into),
-        usage: report.usage.map(Into::into),
-        capacity: report.capacity.map(Into::into),
-        namespaces: namespaces.collect(),
-        removed: report.removed_namespaces.iter().filter_map(|name| name.parse().ok()).collect(),
-        unowned_dags: report.unowned_dags,
-        airflow_version: changed(report.airflow_version),
-        schema_revision: changed(report.schema_revision),
-    }
-}
-
-/// Versions are short; what is not is cut, since it is kept.
-fn short(text: String) -> String {
-    const MOST: usize = 100;
-    if text.len() <= MOST { text } else { text.chars().take(MOST).collect() }
-}
-
-/// A prefix whose DAGs must not run on a shard.
-pub(crate) fn foreign(foreign: &Foreign<'_>) -> agent::ForeignPrefix {
-    agent::ForeignPrefix {
-        prefix: foreign.prefix.to_owned(),
-        namespace: foreign.namespace.to_owned(),
-        shard: foreign.shard.unwrap_or_default().to_owned(),
-    }
-}
-
-/// What a shard is to do for a namespace that it owns.
-pub(crate) fn active_role(entry: &Entry) -> agent::DesiredRole {
-    agent::DesiredRole {
-        namespace: entry.namespace().to_owned(),
-        prefixes: entry.prefixes().map(str::to_owned).collect(),
-        role: common::Role::Active.into(),
-        generation: entry.generation().0,
-        revision: entry.revision().0,
-        ..agent::DesiredRole::default()
     }
 }

@@ -1,21 +1,29 @@
 //! What one router does for all of them: it alone writes.
 //!
 //! Responsible for the turns in which something is decided, committed and published ([`Turn`]), for
-//! taking in the manifest ([`manifest`]), for placing what has no shard ([`retry`]), and for gaining
-//! and losing the lead ([`election`]).
+//! what follows from each ([`consequences`]), for taking in the manifest ([`manifest`]), for placing
+//! what has no shard ([`retry`]), for what each shard is to be ([`roles`]) and still has
+//! ([`residues`]), for the log of events ([`events`]), and for gaining and losing the lead
+//! ([`election`]).
 //!
 //! Invariants: decisions and commits go one after another, each on what the one before left; what
 //! is not committed is nowhere but in the ledger's "in flight"; a leader that cannot say whether a
 //! commit took effect reads the store before it decides anything again.
 //!
-//! Locks are taken in the order: turn, agent, fleet. Nothing is awaited under the latter two.
+//! Locks are taken in the order: turn, agent, fleet, residues. Nothing is awaited under the latter
+//! three.
 //!
 //! It must not know the wire.
 
+mod consequences;
 pub(crate) mod election;
+pub(crate) mod events;
+mod log;
 mod manifest;
 mod publish;
+pub(crate) mod residues;
 mod retry;
+pub(crate) mod roles;
 mod run;
 mod turn;
 
@@ -24,9 +32,12 @@ mod tests;
 
 pub(crate) use self::turn::{Stamp, Turn};
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use airfleet_domain::{
@@ -37,12 +48,13 @@ use airfleet_runtime::clock::SharedClock;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::turn::Position;
+use self::{events::EventLog, residues::Residues, turn::Position};
 use crate::{
-    agents::{Hub, report::UsageChange},
+    agents::{Hub, Taken},
+    config::EventsConfig,
     fleet::{Fleet, Observation},
     metrics::Metrics,
-    store::{Contents, Error, Record, Store},
+    store::{Contents, Error, Event, Record, Store},
     table::{Live, Origin},
 };
 
@@ -56,6 +68,10 @@ pub(crate) struct Tools {
     pub(crate) clock: SharedClock,
     /// Most namespaces that one shard may own.
     pub(crate) namespaces_max: usize,
+    /// How long a shard keeps the rows of a namespace that it gave up.
+    pub(crate) keep_retired: Duration,
+    /// How much of what happened is kept.
+    pub(crate) events: EventsConfig,
 }
 
 /// The leader of one term.
@@ -64,6 +80,10 @@ pub(crate) struct Leader {
     pub(crate) term: Term,
     pub(crate) tools: Tools,
     fleet: Mutex<Fleet>,
+    residues: Mutex<Residues>,
+    /// Some shard said something of a namespace that it has to give up.
+    unsettled: Notify,
+    log: EventLog,
     turn: tokio::sync::Mutex<Position>,
     /// The manifest as far as it is known, for those who do not take a turn.
     manifest_revision: AtomicI64,
@@ -77,7 +97,8 @@ impl Leader {
     /// Reads all that a leader needs to know, and leads in `term`.
     pub(crate) async fn begin(tools: Tools, term: Term) -> Result<Arc<Self>, Error> {
         let contents = tools.store.load::<Record>().await?;
-        let build = move || Self::on(tools, term, contents);
+        let residues = tools.store.residues().await?.into_iter().collect();
+        let build = move || Self::on(tools, term, contents, residues);
         match tokio::task::spawn_blocking(build).await {
             Ok(leader) => Ok(leader),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -85,7 +106,12 @@ impl Leader {
         }
     }
 
-    fn on(tools: Tools, term: Term, mut contents: Contents<Record>) -> Arc<Self> {
+    fn on(
+        tools: Tools,
+        term: Term,
+        mut contents: Contents<Record>,
+        residues: Residues,
+    ) -> Arc<Self> {
         let Tools { live, hub, .. } = &tools;
         let view = live.view();
         if view.store_id.as_ref() == contents.head.store_id {
@@ -123,6 +149,9 @@ impl Leader {
         let leader = Arc::new(Self {
             term,
             fleet: Mutex::new(fleet),
+            residues: Mutex::new(residues),
+            unsettled: Notify::new(),
+            log: EventLog::default(),
             manifest_revision: AtomicI64::new(contents.head.manifest_revision.0),
             turn: tokio::sync::Mutex::new(Position::at(contents.head)),
             roomier: Notify::new(),
@@ -146,16 +175,26 @@ impl Leader {
         });
     }
 
-    /// Takes in what an agent just reported.
+    /// Takes in what an agent just reported. Answers what that tells of roles.
     pub(crate) fn observed(
         &self,
         shard: &ShardName,
         observation: &Observation,
-        changes: &[UsageChange],
-    ) {
+        taken: &Taken,
+    ) -> Vec<Event> {
+        let now_us = self.tools.clock.unix_micros();
+        let events = taken.roles.iter().flat_map(|change| log::seen(shard, change, now_us));
+        let events = events.collect();
+        if !taken.roles.is_empty() {
+            let residues = self.residues();
+            let is_left = |namespace: &str| residues.at(namespace, shard.as_str()).is_some();
+            if taken.roles.iter().any(|change| is_left(change.namespace.as_str())) {
+                self.unsettled.notify_one();
+            }
+        }
         let mut fleet = self.fleet();
         let mut roomier = fleet.observe(shard.as_str(), observation.clone());
-        for (namespace, usage) in changes {
+        for (namespace, usage) in &taken.usage {
             let measured = usage.map(|usage| usage.usage).unwrap_or_default();
             roomier |= fleet.measure(shard.as_str(), namespace.as_str(), measured);
         }
@@ -163,6 +202,7 @@ impl Leader {
         if roomier {
             self.place_soon();
         }
+        events
     }
 
     /// Some shard may take more than before: what waits is tried again. Also while nothing seems to
@@ -174,6 +214,11 @@ impl Leader {
     /// The fleet, for a look or a decision; not across an await.
     pub(crate) fn fleet(&self) -> MutexGuard<'_, Fleet> {
         self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What shards still have of namespaces that they no longer own; not across an await.
+    pub(crate) fn residues(&self) -> MutexGuard<'_, Residues> {
+        self.residues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The manifest is taken into account up to here.

@@ -16,7 +16,7 @@ use airfleet_domain::{
 };
 use airfleet_proto::registry::v1 as wire;
 
-use crate::store::{Needs, Rules};
+use crate::store::{Declared, Needs, Rules};
 
 /// A namespace as declared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub(crate) struct Namespace {
     pub(crate) prefixes: Vec<Prefix>,
     /// What it needs.
     pub(crate) needs: Needs,
+    /// What it brings to its shard.
+    pub(crate) workload: Declared,
 }
 
 /// A shard as declared.
@@ -158,8 +160,10 @@ fn namespace(entry: wire::Namespace) -> Result<Namespace, String> {
         .collect::<Result<_, _>>()?;
     prefixes.sort();
     prefixes.dedup();
+    let workload = Declared::from(&spec.workload());
     let rules = Arc::new(Rules::try_from(spec.placement)?);
-    Ok(Namespace { name, uid, revision, prefixes, needs: Needs { demand: spec.demand, rules } })
+    let needs = Needs { demand: spec.demand, rules };
+    Ok(Namespace { name, uid, revision, prefixes, needs, workload })
 }
 
 fn shard(entry: wire::Shard) -> Result<Shard, String> {

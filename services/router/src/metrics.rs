@@ -28,6 +28,7 @@ pub(crate) struct Metrics {
     resolved: [IntCounter; RESULTS.len()],
     reports: [IntCounter; 2],
     store_failures: IntCounterVec,
+    events_dropped: IntCounter,
     manifest_refused: IntCounter,
     manifest_failures: IntCounter,
     manifest_revision: AtomicI64,
@@ -54,6 +55,10 @@ impl Metrics {
                 "router_store_errors_total",
                 "Calls of the store that failed, by operation.",
                 &["operation"],
+            ),
+            events_dropped: registry.counter(
+                "router_events_dropped_total",
+                "Events of agents that were not kept, since they told too many.",
             ),
             manifest_refused: registry.counter(
                 "router_manifest_entries_refused_total",
@@ -89,6 +94,11 @@ impl Metrics {
     /// A call of the store failed.
     pub(crate) fn store_failed(&self, operation: &str) {
         self.store_failures.with_label_values(&[operation]).inc();
+    }
+
+    /// An agent told more events than are kept.
+    pub(crate) fn events_dropped(&self, count: usize) {
+        self.events_dropped.inc_by(count as u64);
     }
 
     /// An entry of the manifest could not be read.

@@ -101,6 +101,8 @@ pub async fn run_with(
         metrics: metrics.clone(),
         clock: node.clock.clone(),
         namespaces_max: config.placement.max_namespaces_per_shard,
+        keep_retired: config.agents.keep_retired,
+        events: config.events.clone(),
     }));
     metrics::Fleet::install(
         &node.metrics,
@@ -183,7 +185,7 @@ fn serve(
         config.table.progress_interval,
     );
     let router = RouterApi::new(service.clone(), watches);
-    let agents = AgentApi::new(service, config.agents.clone());
+    let agents = AgentApi::new(service, config.agents.clone(), config.events.per_agent_minute);
     Server::new(&config.server, node)
         .descriptors(airfleet_proto::DESCRIPTORS)
         .grpc(RouterServiceServer::new(router).max_decoding_message_size(largest))

@@ -149,6 +149,8 @@ fn tools(store: &Arc<Store>, live: &Arc<Live>, metrics: &Arc<Metrics>) -> Tools 
         metrics: metrics.clone(),
         clock: SystemClock::shared(),
         namespaces_max: 20_000,
+        keep_retired: Duration::from_hours(24),
+        events: crate::config::EventsConfig::default(),
     }
 }
 

@@ -78,7 +78,7 @@ impl Leader {
     fn drained(&self, entry: &Entry) -> Result<(), Error> {
         let Some(owner) = entry.shard() else { return Ok(()) };
         let namespace = entry.namespace();
-        match self.tools.hub.evidence(owner, namespace) {
+        match self.tools.hub.evidence(owner, namespace, entry.generation()) {
             Evidence::Drained => Ok(()),
             Evidence::Busy(usage) => {
                 Err(Error::Busy { namespace: namespace.to_owned(), shard: owner.to_owned(), usage })

@@ -1,4 +1,5 @@
-//! What the router must not forget: the rows of assignments and shards.
+//! What the router must not forget: the rows of assignments and shards, what namespaces bring to
+//! their shards and leave behind on others, and what happened to them.
 //!
 //! Responsible for the tables in `migrations/`, for the one transaction in which a leader writes
 //! ([`Store::commit`]), and for reading everything, or everything after a revision.
@@ -11,8 +12,11 @@
 //! [`Record`] or [`ShardRecord`].
 
 mod commit;
+mod events;
 mod read;
 mod record;
+mod residues;
+mod workloads;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -22,16 +26,25 @@ use airfleet_sql::{Db, Migration, Tx, lease::Lease, params, write_tx};
 
 pub(crate) use self::{
     commit::{Batch, Override},
+    events::{Event, Recorded, Source},
     read::{Changes, Contents, Removal},
     record::{Cordon, Needs, Record, Rules, ShardRecord},
+    workloads::{Declared, NewWorkload},
 };
 
 /// The tables, in order of version.
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "assignments, shards, removals and overrides",
-    sql: include_str!("../migrations/0001_initial.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "assignments, shards, removals and overrides",
+        sql: include_str!("../migrations/0001_initial.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "workloads, residues and events",
+        sql: include_str!("../migrations/0002_roles_and_events.sql"),
+    },
+];
 
 /// Name under which the tables' versions and the lease are kept.
 const SERVICE: &str = "router";

@@ -139,6 +139,7 @@ impl Draft {
             needs: self.needs,
             manifest_revision: Revision(1),
             orphaned: false,
+            workload_digest: 0,
         }
     }
 }
@@ -203,6 +204,8 @@ pub(crate) async fn world_with(manifest: &[&str], change: impl FnOnce(&mut Limit
         metrics: Arc::new(Metrics::new(&airfleet_runtime::metrics::Metrics::new())),
         clock: shared,
         namespaces_max: 1000,
+        keep_retired: Duration::from_hours(24),
+        events: crate::config::EventsConfig::default(),
     };
     let leader = Leader::begin(tools.clone(), term).await.unwrap();
     let world = World { clock, tools, leader, _database: database };

@@ -5,8 +5,9 @@ mod support;
 use std::time::Duration;
 
 use airfleet_proto::{
-    agent::v1::{Report, attach_response::Message},
+    agent::v1::{DesiredRole, ObservedRole, Report, attach_response::Message},
     common::v1 as common,
+    registry::v1 as registry,
     router::v1 as wire,
 };
 use airfleet_runtime::status::Problem;
@@ -108,21 +109,59 @@ async fn an_agent_makes_its_shard_usable_and_is_told_what_to_do() {
     assert_eq!(ended.code(), Code::Unavailable);
 }
 
+/// The next role of a namespace that the agent is told.
+async fn role_of(agent: &mut Agent, namespace: &str) -> DesiredRole {
+    loop {
+        if let Message::DesiredRoles(desired) = agent.hear().await.unwrap() {
+            assert!(!desired.removed.contains(&namespace.to_owned()), "it is told a role");
+            if let Some(role) = desired.roles.into_iter().find(|role| role.namespace == namespace) {
+                return role;
+            }
+        }
+    }
+}
+
+/// What an agent says that it reached.
+fn reached(namespace: &str, role: common::Role, generation: i64) -> ObservedRole {
+    ObservedRole {
+        namespace: namespace.into(),
+        role: role.into(),
+        generation,
+        target_role: role.into(),
+        target_generation: generation,
+        ..Default::default()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn the_old_owner_hears_that_a_namespace_left() {
-    let (_folder, replica) = leading().await;
+async fn a_new_owner_runs_nothing_before_the_old_one_said_that_it_is_fenced() {
+    let (folder, store) = sqlite();
+    let mut settings = config(&store);
+    settings.placement.require_report = true;
+    settings.agents.report_interval = Duration::from_millis(20);
+    settings.agents.keep_retired = Duration::ZERO;
+    let replica = Replica::leading(settings.clone()).await;
     replica.declare(1, &["shard-a"]).await;
     let mut old = replica.attach("shard-a").await.unwrap();
     welcomed(&mut old).await;
     old.report(&[]).await;
-    replica.declare(2, &["one"]).await;
+    let one = with_pool("one", 4);
+    replica.change(2, vec![one], &[]).await;
     replica.until_assigned("one").await;
-    assert_eq!(roles(&mut old).await.1, [("one".to_owned(), 1)]);
-    replica.declare(3, &["shard-b"]).await;
+    let told = role_of(&mut old, "one").await;
+    assert_eq!((told.role(), told.generation), (common::Role::Active, 1));
+    let workload = told.workload.unwrap();
+    assert_eq!((workload.pools[0].slots, told.manifest_revision), (4, 2));
+    // A change of the workload alone is told, as a later word.
+    replica.change(3, vec![with_pool("one", 9)], &[]).await;
+    let again = role_of(&mut old, "one").await;
+    assert_eq!((again.role(), again.generation), (common::Role::Active, 1));
+    assert_eq!((again.workload.unwrap().pools[0].slots, again.manifest_revision), (9, 3));
+    assert!(again.revision > told.revision);
+
+    replica.declare(4, &["shard-b"]).await;
     let mut new = replica.attach("shard-b").await.unwrap();
     welcomed(&mut new).await;
-    new.report(&[]).await;
-
     let pin = wire::PinNamespaceRequest {
         namespace: "one".into(),
         shard: "shard-b".into(),
@@ -145,8 +184,93 @@ async fn the_old_owner_hears_that_a_namespace_left() {
     })
     .await;
     assert_eq!((moved.shard.as_str(), moved.generation), ("shard-b", 2));
-    assert_eq!(roles(&mut old).await, (false, vec![], vec!["one".into()]));
-    assert_eq!(roles(&mut new).await, (false, vec![("one".into(), 2)], vec![]));
+    let gives_up = role_of(&mut old, "one").await;
+    assert_eq!((gives_up.role(), gives_up.generation), (common::Role::Retired, 2));
+    assert_eq!((gives_up.prefixes, gives_up.workload), (vec!["one.".to_owned()], None));
+    let staged = role_of(&mut new, "one").await;
+    assert_eq!((staged.role(), staged.generation), (common::Role::Staged, 2));
+    assert_eq!(staged.workload.unwrap().pools[0].slots, 9);
+
+    // All of it is remembered by whoever leads next.
+    replica.kill();
+    let replica = Replica::leading(settings).await;
+    let mut new = replica.attach("shard-b").await.unwrap();
+    let mut old = replica.attach("shard-a").await.unwrap();
+    assert_eq!(role_of(&mut new, "one").await.role(), common::Role::Staged);
+    let gives_up = role_of(&mut old, "one").await;
+    assert_eq!((gives_up.role(), gives_up.generation), (common::Role::Retired, 2));
+    // What it was before it was told to give it up proves nothing.
+    old.report_roles(&[reached("one", common::Role::Retired, 1)]).await;
+    old.report_roles(&[reached("one", common::Role::Retired, 2)]).await;
+    let active = role_of(&mut new, "one").await;
+    assert_eq!((active.role(), active.generation), (common::Role::Active, 2));
+    assert!(active.revision > staged.revision);
+    // Its rows' time is over, so they go, and then the record of them.
+    while role_of(&mut old, "one").await.role() != common::Role::Absent {}
+    old.report_roles(&[reached("one", common::Role::Absent, 2)]).await;
+    let removed = loop {
+        if let Message::DesiredRoles(desired) = old.hear().await.unwrap()
+            && !desired.removed.is_empty()
+        {
+            break desired.removed;
+        }
+    };
+    assert_eq!(removed, ["one"]);
+    replica.stop().await;
+    drop(folder);
+}
+
+fn with_pool(name: &str, slots: i64) -> registry::ManifestEntry {
+    let mut entry = support::entry(name);
+    if let Some(registry::manifest_entry::Kind::Namespace(namespace)) = &mut entry.kind {
+        let name = format!("{name}-pool");
+        namespace.pools = vec![common::Pool { name, slots, ..Default::default() }];
+    }
+    entry
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_there_is_comes_in_pieces_and_is_complete() {
+    let (_folder, replica) = leading().await;
+    replica.declare(1, &["shard-a"]).await;
+    let mut agent = replica.attach("shard-a").await.unwrap();
+    welcomed(&mut agent).await;
+    agent.report(&[]).await;
+    let names: Vec<String> = (0..450).map(|number| format!("team-{number:03}")).collect();
+    // Workloads of some 7 KB each, so that pieces end by size too.
+    let declared = names.iter().map(|name| {
+        let mut entry = with_pool(name, 1);
+        if let Some(registry::manifest_entry::Kind::Namespace(namespace)) = &mut entry.kind {
+            let pool = |n| common::Pool {
+                name: format!("{name}-{n}"),
+                slots: 1,
+                description: "x".repeat(1000),
+                ..Default::default()
+            };
+            namespace.pools = (0..7).map(pool).collect();
+        }
+        entry
+    });
+    replica.change(2, declared.collect(), &[]).await;
+    replica.until_assigned("team-449").await;
+    let mut again = replica.attach("shard-a").await.unwrap();
+    let mut told = Vec::new();
+    let mut pieces = 0;
+    let mut last_sequence = 0;
+    loop {
+        let Message::DesiredRoles(piece) = again.hear().await.unwrap() else { continue };
+        assert_eq!((piece.full, piece.sequence), (pieces == 0, last_sequence + 1));
+        last_sequence = piece.sequence;
+        pieces += 1;
+        assert!(piece.roles.iter().all(|role| role.workload.as_ref().unwrap().pools.len() == 7));
+        told.extend(piece.roles.into_iter().map(|role| role.namespace));
+        if !piece.more {
+            break;
+        }
+    }
+    assert!(pieces >= 4, "{pieces}");
+    assert_eq!(told, names);
+    drop((agent, again));
     replica.stop().await;
 }
 

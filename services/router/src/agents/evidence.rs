@@ -1,8 +1,11 @@
 //! What an agent's reports prove about a namespace: whether it is drained.
 
+use airfleet_domain::{ids::Generation, roles::Role};
+
 use super::{
     hub::{Hub, State},
     report::NamespaceUsage,
+    roles::SeenRole,
 };
 
 /// What is known of a namespace on a shard.
@@ -20,15 +23,26 @@ pub(crate) enum Evidence {
 }
 
 impl Hub {
-    /// What the agent of `shard` proves about a namespace.
-    pub(crate) fn evidence(&self, shard: &str, namespace: &str) -> Evidence {
+    /// What the agent of `shard` proves about a namespace that the shard owns at `generation`.
+    pub(crate) fn evidence(
+        &self,
+        shard: &str,
+        namespace: &str,
+        generation: Generation,
+    ) -> Evidence {
         self.with(shard, |state| match state.filter(|state| state.was_heard_of()) {
             None => Evidence::NeverConnected,
-            Some(state) => self.judge(state, shard, namespace),
+            Some(state) => self.judge(state, shard, namespace, generation),
         })
     }
 
-    fn judge(&self, state: &State, shard: &str, namespace: &str) -> Evidence {
+    fn judge(
+        &self,
+        state: &State,
+        shard: &str,
+        namespace: &str,
+        generation: Generation,
+    ) -> Evidence {
         let now = self.now();
         if !state.is_connected() {
             return Evidence::Unknown(format!("the agent of {shard} is not connected; start it"));
@@ -44,6 +58,17 @@ impl Hub {
                 "the agent of {shard} last reported {} s ago; look at it",
                 age.as_secs()
             ));
+        }
+        // A shard that is sealed, or gave it up, starts nothing of it, whatever it counts. What it
+        // was at an older generation says nothing: it was told to run it since.
+        let gave_up = |role: &SeenRole| {
+            role.observed.is_some_and(|observed| {
+                observed.generation >= generation
+                    && matches!(observed.role, Role::Sealed | Role::Retired | Role::Absent)
+            })
+        };
+        if merged.roles.get(namespace).is_some_and(gave_up) {
+            return Evidence::Drained;
         }
         if let Some(usage) = merged.namespaces.get(namespace) {
             return if usage.is_drained() { Evidence::Drained } else { Evidence::Busy(*usage) };

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::{
     report::{Merged, NamespaceUsage},
+    roles::{RoleCounts, SeenRole},
     session::Session,
 };
 use crate::fleet::Observation;
@@ -255,6 +256,21 @@ impl Hub {
             all.sort_by(|a, b| a.0.cmp(&b.0));
             all.truncate(limit);
             all
+        })
+    }
+
+    /// What a shard is for a namespace, as its agent last said.
+    pub(crate) fn role(&self, shard: &str, namespace: &str) -> Option<SeenRole> {
+        self.with(shard, |state| state?.merged.as_ref()?.roles.get(namespace).cloned())
+    }
+
+    /// Numbers of a shard's roles, as its agent last said.
+    pub(crate) fn role_counts(&self, shard: &str) -> RoleCounts {
+        self.with(shard, |state| {
+            state
+                .and_then(|state| state.merged.as_ref())
+                .map(|merged| merged.roles.counts())
+                .unwrap_or_default()
         })
     }
 

@@ -8,6 +8,8 @@ use airfleet_domain::{
     resources::Resources,
 };
 
+use super::roles::{RoleChange, Roles, SeenRole};
+
 /// What one namespace uses on a shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct NamespaceUsage {
@@ -53,6 +55,10 @@ pub(crate) struct Report {
     pub(crate) airflow_version: Option<String>,
     /// Alembic revision, where it changed.
     pub(crate) schema_revision: Option<String>,
+    /// Roles that changed; all in a full report.
+    pub(crate) roles: Vec<(NamespaceName, SeenRole)>,
+    /// Namespaces of which the shard no longer has a role.
+    pub(crate) removed_roles: Vec<NamespaceName>,
 }
 
 /// What a shard's reports add up to.
@@ -74,16 +80,27 @@ pub(crate) struct Merged {
     pub(crate) unowned_dags: i64,
     /// Namespaces that were reported beyond the limit and dropped. Count, since the last full one.
     pub(crate) dropped: usize,
+    /// What the shard is for its namespaces.
+    pub(crate) roles: Roles,
 }
 
 /// A namespace whose usage changed; none where it is no longer found.
 pub(crate) type UsageChange = (NamespaceName, Option<NamespaceUsage>);
 
+/// What a report changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// Namespaces whose usage changed.
+    pub(crate) usage: Vec<UsageChange>,
+    /// Namespaces whose role changed.
+    pub(crate) roles: Vec<RoleChange>,
+}
+
 /// Whether a report could be taken in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Merge {
-    /// It was; these namespaces' usage changed.
-    Added(Vec<UsageChange>),
+    /// It was, and changed this.
+    Added(Taken),
     /// There is nothing that it could be added to: a full one is needed.
     NeedFull,
 }
@@ -98,6 +115,8 @@ pub(crate) fn merge(known: &mut Option<Merged>, report: Report, namespaces_max: 
     let merged = known.get_or_insert_default();
     merged.sequence = report.sequence;
     merged.observed_at_us = report.observed_at_us;
+    let roles =
+        merged.roles.merge(report.roles, &report.removed_roles, report.full, namespaces_max);
     if report.full {
         // What a full report leaves out is unknown or gone, never as it was.
         merged.health = report.health.unwrap_or_else(|| {
@@ -131,7 +150,7 @@ pub(crate) fn merge(known: &mut Option<Merged>, report: Report, namespaces_max: 
         }
     }
     merged.unowned_dags = report.unowned_dags;
-    Merge::Added(changes)
+    Merge::Added(Taken { usage: changes, roles })
 }
 
 fn keep(

@@ -1,13 +1,13 @@
 //! One agent's stream, as the hub sees it.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use airfleet_domain::ids::{NamespaceName, ShardName};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     hub::{Agent, Hub, PENDING_MAX, Pending, lock},
-    report::{Merge, Report, UsageChange, merge},
+    report::{Merge, Report, Taken, merge},
 };
 use crate::fleet::Observation;
 
@@ -49,18 +49,14 @@ impl Session {
 
     /// Takes a report in, and shows what changed before anything else can; answers whether the
     /// agent has to send a full one.
-    pub(crate) fn report(
-        &self,
-        report: Report,
-        show: impl FnOnce(&Observation, &[UsageChange]),
-    ) -> bool {
+    pub(crate) fn report(&self, report: Report, show: impl FnOnce(&Observation, &Taken)) -> bool {
         let mut state = lock(&self.agent.state);
         if state.session.as_ref().is_none_or(|(id, _)| *id != self.id) {
             return true;
         }
         let (airflow, schema) = (report.airflow_version.clone(), report.schema_revision.clone());
         let merge = merge(&mut state.merged, report, self.hub.limits().max_namespaces);
-        let Merge::Added(changes) = merge else { return true };
+        let Merge::Added(taken) = merge else { return true };
         state.reported_at = Some(self.hub.now());
         state.reported_at_us = self.hub.now_us();
         if let Some(hello) = &mut state.hello {
@@ -68,13 +64,18 @@ impl Session {
             hello.schema_revision = schema.unwrap_or_else(|| hello.schema_revision.clone());
         }
         let observation = self.hub.observation_of(Some(&state));
-        show(&observation, &changes);
+        show(&observation, &taken);
         false
     }
 
     /// What is to be told now.
     pub(crate) fn take_pending(&self) -> Pending {
         std::mem::take(&mut lock(&self.agent.state).pending)
+    }
+
+    /// Notes that the agent has to be told everything again.
+    pub(crate) fn forget_told(&self) {
+        lock(&self.agent.state).pending = Pending { full: true, names: HashSet::default() };
     }
 
     /// Notes that the agent was told everything.

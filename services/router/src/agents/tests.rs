@@ -2,6 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use airfleet_domain::{
     health::{Health, Reason, Verdict},
+    ids::Generation,
     resources::Resources,
 };
 use airfleet_runtime::clock::ManualClock;
@@ -9,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     Evidence, Hello, Hub, Limits, NamespaceUsage, Refusal, Report, Session,
-    report::{Merge, Merged, merge},
+    report::{Merge, Merged, Taken, merge},
 };
 use crate::testing::name;
 
@@ -68,22 +69,22 @@ fn changes_are_added_to_the_report_that_they_follow_only() {
     assert_eq!(add(changes(1, &[])), Merge::NeedFull, "there is nothing to add to");
     let all = full(2, &[("aaa", usage(1, 0)), ("bbb", usage(2, 0))]);
     let Merge::Added(changed) = add(all) else { panic!("a full one is taken") };
-    assert_eq!(changed.len(), 2);
+    assert_eq!(changed.usage.len(), 2);
 
     let mut next = changes(3, &[("bbb", usage(5, 0)), ("ccc", usage(3, 0))]);
     next.removed = vec![name("aaa"), name("never-seen")];
     let Merge::Added(changed) = add(next) else { panic!("it follows") };
     assert_eq!(
-        changed,
+        changed.usage,
         [(name("aaa"), None), (name("bbb"), Some(usage(5, 0))), (name("ccc"), Some(usage(3, 0)))]
     );
     for gap in [3, 5, 1, -1] {
         assert_eq!(add(changes(gap, &[])), Merge::NeedFull, "{gap} does not follow 3");
     }
-    assert!(matches!(add(changes(4, &[])), Merge::Added(changed) if changed.is_empty()));
+    assert!(matches!(add(changes(4, &[])), Merge::Added(changed) if changed == Taken::default()));
     // A full one may come at any time, and says what is gone.
     let Merge::Added(changed) = add(full(9, &[("ccc", usage(3, 0))])) else { panic!() };
-    assert_eq!(changed, [(name("bbb"), None)]);
+    assert_eq!(changed.usage, [(name("bbb"), None)]);
 }
 
 #[test]
@@ -185,7 +186,7 @@ fn shards_without_agents_count_only_where_none_are_asked_for() {
 #[test]
 fn drained_is_what_a_fresh_report_of_a_connected_agent_shows() {
     let (hub, clock) = hub(|_| {});
-    let evidence = || hub.evidence("shard-a", "pay");
+    let evidence = || hub.evidence("shard-a", "pay", Generation(1));
     assert_eq!(evidence(), Evidence::NeverConnected);
     let session = hub.attach(hello("shard-a", 1)).unwrap();
     assert!(matches!(evidence(), Evidence::Unknown(_)), "nothing reported");
@@ -205,7 +206,7 @@ fn drained_is_what_a_fresh_report_of_a_connected_agent_shows() {
 #[test]
 fn what_is_not_in_a_report_is_drained_only_if_the_agent_knew_what_to_look_for() {
     let (hub, clock) = hub(|_| {});
-    let evidence = || hub.evidence("shard-a", "pay");
+    let evidence = || hub.evidence("shard-a", "pay", Generation(1));
     let session = hub.attach(hello("shard-a", 1)).unwrap();
     send(&session, full(1, &[]));
     assert!(matches!(evidence(), Evidence::Unknown(_)), "it was not told of anything");

@@ -1,44 +1,49 @@
 //! AgentService.
-//!
-//! The stream is one state machine that runs when the connection can take an answer: while an agent
-//! does not read, its reports are not read either, and nothing piles up.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+mod stream;
+mod telling;
 
-use airfleet_domain::{ids::Term, routing::Entry};
+use std::{pin::Pin, sync::Arc, time::Duration};
+
 use airfleet_proto::agent::v1::{
-    AttachRequest, AttachResponse, DesiredRoles, OwnersAnswer, OwnersQuery, Report, ReportAck,
-    Welcome, agent_service_server::AgentService, attach_request, attach_response::Message,
+    AttachRequest, AttachResponse, Welcome, agent_service_server::AgentService, attach_request,
+    attach_response::Message,
 };
 use airfleet_runtime::{
     request::ContextExt as _,
     status::{Failure, Kind},
 };
-use futures::{Stream, stream};
-use tokio::sync::watch;
+use futures::{Stream, stream as streams};
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
+use self::stream::Attached;
 use crate::{
-    agents::{Refusal, Session},
+    agents::Refusal,
     config::AgentsConfig,
     convert,
-    leader::{Leader, election::Lead},
-    service::{Error, Service, foreign},
+    service::{Error, Service},
 };
 
 /// Time for an agent to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Agents that are told roles at a time: each reads workloads from the store, which others need too.
+const TOLD_AT_A_TIME: usize = 8;
 
 /// AgentService on a [`Service`].
 #[derive(Debug, Clone)]
 pub(crate) struct AgentApi {
     service: Arc<Service>,
     config: AgentsConfig,
+    events_per_minute: u32,
+    telling: Arc<Semaphore>,
 }
 
 impl AgentApi {
-    pub(crate) fn new(service: Arc<Service>, config: AgentsConfig) -> Self {
-        Self { service, config }
+    pub(crate) fn new(service: Arc<Service>, config: AgentsConfig, events_per_minute: u32) -> Self {
+        let telling = Arc::new(Semaphore::new(TOLD_AT_A_TIME));
+        Self { service, config, events_per_minute, telling }
     }
 }
 
@@ -64,7 +69,7 @@ impl AgentService for AgentApi {
             },
             Err(_) => return Err(silent("no Hello came; send it at once").into()),
         };
-        let hello = convert::hello(hello).map_err(Failure::invalid)?;
+        let hello = convert::agent::hello(hello).map_err(Failure::invalid)?;
         principal.require_agent_for(hello.shard.as_str())?;
         tracing::info!(
             shard = %hello.shard,
@@ -79,18 +84,9 @@ impl AgentService for AgentApi {
             report_interval_ms: millis(self.config.report_interval),
             full_report_interval_ms: millis(self.config.full_report_interval),
         };
-        let mut attached = Attached {
-            service: self.service.clone(),
-            session,
-            inbound,
-            lead,
-            outbox: VecDeque::from([answer(Message::Welcome(welcome))]),
-            term: leader.term,
-            sequence: 0,
-            ended: false,
-        };
-        attached.tell_roles();
-        Ok(Response::new(Box::pin(stream::unfold(attached, async |mut attached: Attached| {
+        let mut attached = Attached::new(self, session, inbound, lead, leader.term, welcome);
+        attached.begin_telling();
+        Ok(Response::new(Box::pin(streams::unfold(attached, async |mut attached: Attached| {
             let answer = attached.next().await?;
             Some((answer, attached))
         }))))
@@ -121,170 +117,4 @@ fn millis(duration: Duration) -> i64 {
 
 fn answer(message: Message) -> AttachResponse {
     AttachResponse { message: Some(message) }
-}
-
-/// One agent's stream.
-struct Attached {
-    service: Arc<Service>,
-    session: Session,
-    inbound: Streaming<AttachRequest>,
-    lead: watch::Receiver<Lead>,
-    /// What is to be sent: at most an answer and the roles.
-    outbox: VecDeque<AttachResponse>,
-    term: Term,
-    sequence: i64,
-    ended: bool,
-}
-
-impl Attached {
-    /// What to send next; waits until there is something. `None` ends the stream.
-    async fn next(&mut self) -> Option<Result<AttachResponse, Status>> {
-        loop {
-            if let Some(answer) = self.outbox.pop_front() {
-                return Some(Ok(answer));
-            }
-            if self.ended {
-                return None;
-            }
-            let failure = tokio::select! {
-                biased;
-                () = self.session.replaced() => {
-                    Some(superseded("a newer agent of the shard connected; this stream ends"))
-                }
-                changed = self.lead.changed() => {
-                    let lead = self.lead.borrow_and_update().clone();
-                    match (changed, lead) {
-                        (Ok(()), Lead::Other { address, .. }) => {
-                            Some(Failure::not_leader(Some(&address)))
-                        }
-                        // While nobody leads, agents stay: this replica may lead again.
-                        _ => {
-                            self.tell_roles();
-                            None
-                        }
-                    }
-                }
-                () = self.session.woken() => {
-                    self.tell_roles();
-                    None
-                }
-                message = self.inbound.message() => match message {
-                    Ok(Some(message)) => self.take(message).err(),
-                    Ok(None) => {
-                        tracing::info!(shard = %self.session.shard(), "an agent left");
-                        return None;
-                    }
-                    Err(status) => {
-                        let shard = self.session.shard();
-                        tracing::info!(%shard, %status, "an agent's stream broke");
-                        return None;
-                    }
-                },
-            };
-            if let Some(failure) = failure {
-                self.ended = true;
-                self.outbox.clear();
-                return Some(Err(failure.into()));
-            }
-        }
-    }
-
-    fn take(&mut self, request: AttachRequest) -> Result<(), Failure> {
-        match request.message {
-            Some(attach_request::Message::Report(report)) => {
-                self.take_report(report);
-                Ok(())
-            }
-            Some(attach_request::Message::OwnersQuery(query)) => {
-                self.answer_query(&query);
-                Ok(())
-            }
-            Some(attach_request::Message::Hello(_)) => Err(Failure::invalid_field(
-                "hello",
-                "REPEATED",
-                "Hello is said once; open another stream to say it again",
-            )),
-            // A message of a later version.
-            None => Ok(()),
-        }
-    }
-
-    fn take_report(&mut self, report: Report) {
-        let sequence = report.sequence;
-        let leader = self.service.leadership.leader().ok();
-        let shard = self.session.shard();
-        let send_full = self.session.report(convert::report(report), |observation, changes| {
-            if let Some(leader) = &leader {
-                leader.observed(shard, observation, changes);
-            }
-        });
-        self.service.metrics.reported(send_full);
-        let ack = ReportAck {
-            sequence,
-            send_full,
-            keep_events: false,
-            prefixes_revision: self.service.live.prefixes_revision().0,
-        };
-        self.outbox.push_back(answer(Message::ReportAck(ack)));
-    }
-
-    fn answer_query(&mut self, query: &OwnersQuery) {
-        let view = self.service.live.view();
-        let prefixes = foreign(&view.table, self.session.shard(), &query.dag_ids);
-        let found = OwnersAnswer {
-            number: query.number,
-            revision: view.table.revision().0,
-            prefixes: prefixes.iter().map(convert::foreign).collect(),
-        };
-        self.outbox.push_back(answer(Message::OwnersAnswer(found)));
-    }
-
-    /// Tells what has changed since it was last told, if this replica leads.
-    fn tell_roles(&mut self) {
-        let Ok(leader) = self.service.leadership.leader() else { return };
-        let mut pending = self.session.take_pending();
-        if leader.term != self.term {
-            self.term = leader.term;
-            self.sequence = 0;
-            pending.full = true;
-        }
-        let mut roles = DesiredRoles {
-            term: self.term.0,
-            sequence: self.sequence + 1,
-            full: pending.full,
-            ..DesiredRoles::default()
-        };
-        if pending.full {
-            roles.roles = self.all_roles(&leader);
-            self.session.told_all();
-        } else if pending.names.is_empty() {
-            return;
-        } else {
-            let view = self.service.live.view();
-            for name in &pending.names {
-                match self.own(view.table.resolve_namespace(name.as_str())) {
-                    Some(entry) => roles.roles.push(convert::active_role(entry)),
-                    None => roles.removed.push(name.to_string()),
-                }
-            }
-            self.session.told(pending.names);
-        }
-        self.sequence += 1;
-        self.outbox.push_back(answer(Message::DesiredRoles(roles)));
-    }
-
-    fn all_roles(&self, leader: &Leader) -> Vec<airfleet_proto::agent::v1::DesiredRole> {
-        let names: Vec<_> = {
-            let fleet = leader.fleet();
-            let shard = fleet.shard(self.session.shard().as_str());
-            shard.into_iter().flat_map(|shard| shard.namespaces.iter().cloned()).collect()
-        };
-        let view = self.service.live.view();
-        let entries = names.iter().map(|name| view.table.resolve_namespace(name.as_str()));
-        entries.filter_map(|entry| self.own(entry)).map(convert::active_role).collect()
-    }
-
-    fn own<'a>(&self, entry: Option<&'a Entry>) -> Option<&'a Entry> {
-        entry.filter(|entry| entry.shard() == Some(self.session.shard().as_str()))
-    }
 }

@@ -205,6 +205,7 @@ impl Leadership {
                 () = shutdown.triggered() => {}
                 () = lost(&mut lead, term) => {}
                 () = leader.work(&mut receive) => {}
+                () = leader.write_events() => {}
                 () = source.forward(leader.manifest_revision(), send, &self.tools.metrics) => {}
             }
             leader.end();

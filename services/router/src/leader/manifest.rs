@@ -14,7 +14,7 @@ use super::{Leader, Stamp, Turn};
 use crate::{
     fleet::{Fleet, Placing},
     manifest::{Event, Namespace, Piece, Shard},
-    store::{Batch, Error, Record, ShardRecord},
+    store::{Batch, Error, NewWorkload, Record, ShardRecord},
 };
 
 /// Most namespaces that one transaction takes in. Bounds the time that others wait for their turn,
@@ -182,11 +182,16 @@ impl Turn<'_> {
             (None, None) => {}
             (Some(known), None) => forget(known, &stamp, batch),
             (None, Some(new)) => {
+                batch.workloads.push(workload(&new));
                 let record = first_seen(new, &stamp);
                 batch.records.push(stamp.place(record, &mut fleet, placing));
             }
             (Some(known), Some(new)) => {
+                let brings = workload(&new);
                 if let Some(record) = changed(&known, new, &stamp) {
+                    if record.workload_digest != known.workload_digest {
+                        batch.workloads.push(brings);
+                    }
                     let waits = record.entry.state() == State::Unplaced;
                     let record =
                         if waits { stamp.place(record, &mut fleet, placing) } else { record };
@@ -194,6 +199,14 @@ impl Turn<'_> {
                 }
             }
         }
+    }
+}
+
+fn workload(new: &Namespace) -> NewWorkload {
+    NewWorkload {
+        namespace: new.name.clone(),
+        declared: new.workload.clone(),
+        manifest_revision: new.revision,
     }
 }
 
@@ -216,6 +229,7 @@ fn first_seen(new: Namespace, stamp: &Stamp) -> Record {
         needs: new.needs,
         manifest_revision: new.revision,
         orphaned: false,
+        workload_digest: new.workload.digest(),
     }
 }
 
@@ -228,6 +242,7 @@ fn changed(known: &Record, new: Namespace, stamp: &Stamp) -> Option<Record> {
     let same = same_uid
         && !known.orphaned
         && known.needs == new.needs
+        && known.workload_digest == new.workload.digest()
         && entry.prefixes().eq(new.prefixes.iter().map(airfleet_domain::ids::Prefix::as_str));
     if same && !wanted_again {
         return None;
@@ -255,6 +270,7 @@ fn changed(known: &Record, new: Namespace, stamp: &Stamp) -> Option<Record> {
             new.revision
         },
         orphaned: false,
+        workload_digest: new.workload.digest(),
     })
 }
 

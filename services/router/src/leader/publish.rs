@@ -4,13 +4,14 @@ use std::{collections::HashMap, sync::atomic::Ordering};
 
 use airfleet_domain::{
     ids::{NamespaceName, Revision, ShardName},
+    roles::Residue,
     routing::{Change, Entry},
 };
 
-use super::{Leader, Tools};
+use super::{Leader, Tools, residues::Residues};
 use crate::{
     fleet::Observation,
-    store::{Record, ShardRecord},
+    store::{Error, Record, ShardRecord},
     table::Update,
 };
 
@@ -21,6 +22,8 @@ pub(super) struct News {
     pub(super) removed: Vec<(Revision, NamespaceName)>,
     pub(super) shards: Vec<ShardRecord>,
     pub(super) removed_shards: Vec<ShardName>,
+    pub(super) residues: Vec<Residue>,
+    pub(super) removed_residues: Vec<(NamespaceName, ShardName)>,
     pub(super) revision: Revision,
     pub(super) manifest_revision: Revision,
 }
@@ -43,6 +46,9 @@ impl Leader {
         };
         let mut roomier = false;
         let mut told = Vec::new();
+        // Before the table: who is told in between must not take a new owner for the only one that
+        // may run it.
+        self.show_residues(news.residues, news.removed_residues, &mut told);
         let mut fleet = self.fleet();
         for shard in news.shards {
             update.shards.push((shard.name.clone(), shard.manifest.spec.url.as_str().into()));
@@ -59,7 +65,13 @@ impl Leader {
         }
         for record in news.records {
             let known = fleet.member(record.entry.namespace());
-            roles_to_tell(known.map(|known| &known.record.entry), Some(&record.entry), &mut told);
+            let known = known.map(|known| &known.record);
+            let same_workload =
+                known.is_none_or(|known| known.workload_digest == record.workload_digest);
+            roles_to_tell(known.map(|known| &known.entry), Some(&record.entry), &mut told);
+            if !same_workload && let Some(owner) = record.entry.shard() {
+                told.push((owner.to_owned(), record.namespace()));
+            }
             update.changes.push((record.entry.revision(), Change::Upsert(record.entry.clone())));
             roomier |= fleet.put(record);
         }
@@ -79,6 +91,54 @@ impl Leader {
         if roomier {
             self.place_soon();
         }
+    }
+}
+
+impl Leader {
+    fn show_residues(
+        &self,
+        residues: Vec<Residue>,
+        removed: Vec<(NamespaceName, ShardName)>,
+        told: &mut Vec<(String, NamespaceName)>,
+    ) {
+        let view = self.tools.live.view();
+        let mut known = self.residues();
+        let mut tell = |namespace: &NamespaceName, shard: &ShardName| {
+            told.push((shard.to_string(), namespace.clone()));
+            // What the owner is to be depends on it.
+            let entry = view.table.resolve_namespace(namespace.as_str());
+            if let Some(owner) = entry.and_then(Entry::shard) {
+                told.push((owner.to_owned(), namespace.clone()));
+            }
+        };
+        for (namespace, shard) in removed {
+            tell(&namespace, &shard);
+            known.remove(&namespace, &shard);
+        }
+        for residue in residues {
+            tell(&residue.namespace, &residue.shard);
+            known.put(residue);
+        }
+    }
+
+    /// Reads all residues, after a commit whose outcome was not known.
+    pub(super) async fn reread_residues(&self) -> Result<(), Error> {
+        let residues: Residues = self.tools.store.residues().await?.into_iter().collect();
+        let mut told: Vec<_> = {
+            let mut known = self.residues();
+            let before = std::mem::replace(&mut *known, residues);
+            let both = before.iter().chain(known.iter());
+            both.map(|residue| (residue.shard.to_string(), residue.namespace.clone())).collect()
+        };
+        let view = self.tools.live.view();
+        for (_, namespace) in told.clone() {
+            let entry = view.table.resolve_namespace(namespace.as_str());
+            told.extend(entry.and_then(Entry::shard).map(|shard| (shard.to_owned(), namespace)));
+        }
+        for (shard, namespace) in told {
+            self.tools.hub.mark(&shard, &namespace);
+        }
+        Ok(())
     }
 }
 

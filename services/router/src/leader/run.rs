@@ -18,7 +18,10 @@ use crate::{
 
 /// How often silence is noticed and what is left over is tidied up.
 const TICK: Duration = Duration::from_secs(1);
-/// How often old removals are forgotten.
+/// How often it is looked at what shards still have of namespaces that they gave up. What an agent
+/// says of one is looked at when it says so.
+const SETTLE_EVERY: Duration = Duration::from_secs(5);
+/// How often old removals and events are forgotten.
 const FORGET_EVERY: Duration = Duration::from_mins(1);
 /// Removals that are kept for those who follow.
 const REMOVALS_KEPT: u32 = 100_000;
@@ -34,6 +37,8 @@ impl Leader {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut forget = interval(FORGET_EVERY);
         forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut settle = interval(SETTLE_EVERY);
+        settle.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut place_from = Instant::now();
         let mut pending: VecDeque<Event> = VecDeque::new();
         let mut pause = Duration::ZERO;
@@ -63,8 +68,10 @@ impl Leader {
                 }
                 // Only wakes the loop, so that the branch above is looked at again.
                 () = tokio::time::sleep_until(place_from), if Instant::now() < place_from => Ok(()),
+                () = self.unsettled.notified() => self.settle().await,
+                _ = settle.tick() => self.settle().await,
                 _ = tick.tick() => self.tick().await,
-                _ = forget.tick() => self.forget_removals().await,
+                _ = forget.tick() => self.forget().await,
             };
             match outcome {
                 Ok(()) => pause = Duration::ZERO,
@@ -139,6 +146,19 @@ impl Leader {
             }
         };
         turn.commit(batch).await.map(|_| ())
+    }
+
+    async fn settle(&self) -> Result<(), Error> {
+        let settled = self.settle_residues().await;
+        if settled.is_err() {
+            self.unsettled.notify_one();
+        }
+        settled.map(drop)
+    }
+
+    async fn forget(&self) -> Result<(), Error> {
+        self.forget_removals().await?;
+        self.forget_events().await
     }
 
     async fn forget_removals(&self) -> Result<(), Error> {

@@ -102,7 +102,9 @@ async fn taking_in_the_same_again_writes_nothing() {
     world.leader.take_in(vec![change(1, entries(), &[])]).await.unwrap();
     assert_eq!(world.tools.live.view().table.revision(), before);
     // A change that does not matter here leaves the row alone, and is remembered as taken in.
-    let labelled = edited(declared("one", 5), |one| one.owners = vec!["team".into()]);
+    let labelled = edited(declared("one", 5), |one| {
+        one.labels = [("tier".to_owned(), "gold".to_owned())].into();
+    });
     world.leader.take_in(vec![change(5, [labelled], &[])]).await.unwrap();
     assert_eq!(world.entry("one").unwrap().revision(), before);
     assert_eq!(world.leader.manifest_revision(), Revision(5));

@@ -65,12 +65,13 @@ impl Turn<'_> {
     }
 
     /// Writes a batch and shows it to everybody. Whatever was counted as in flight is settled.
-    pub(crate) async fn commit(&mut self, batch: Batch) -> Result<Revision, Error> {
+    pub(crate) async fn commit(&mut self, mut batch: Batch) -> Result<Revision, Error> {
         let leader = self.leader;
         if batch.is_empty() {
             leader.fleet().settle();
             return Ok(self.position.head.revision);
         }
+        leader.add_consequences(&mut batch, &self.stamp());
         let Tools { store, clock, metrics, .. } = &leader.tools;
         // Whoever stops waiting here leaves the outcome in doubt.
         let known = std::mem::replace(&mut self.position.in_doubt, true);
@@ -104,14 +105,18 @@ impl Turn<'_> {
             removed: batch.removed.into_iter().map(|name| (revision, name)).collect(),
             shards: batch.shards,
             removed_shards: batch.removed_shards,
+            residues: batch.residues,
+            removed_residues: batch.removed_residues,
             revision,
             manifest_revision: head.manifest_revision,
         };
+        self.leader.log.wrote(batch.events.iter().map(|event| &event.namespace));
         self.leader.publish(news);
     }
 
     /// Reads what the store has beyond what this leader knows.
     async fn catch_up(&mut self) -> Result<(), Error> {
+        self.leader.reread_residues().await?;
         let head = &self.position.head;
         let store = &self.leader.tools.store;
         let (id, revision) = (head.store_id.as_str(), head.revision);

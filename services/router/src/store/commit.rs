@@ -1,19 +1,23 @@
 //! The one way in which rows change.
 
-use airfleet_domain::ids::{Generation, NamespaceName, Revision, ShardName, Term};
+use airfleet_domain::{
+    ids::{Generation, NamespaceName, Revision, ShardName, Term},
+    roles::Residue,
+};
 use airfleet_sql::{Sql, Tx, params, placeholders, write_tx};
 
 use super::{
-    Error, Record, Result, ShardRecord, Store, head,
+    Error, Event, NewWorkload, Record, Result, ShardRecord, Store, events, head,
     record::{record_values, shard_values},
+    residues, workloads,
 };
 
 /// Names in one statement; PostgreSQL and SQLite take far more binds.
-const NAMES_PER_STATEMENT: usize = 500;
+pub(super) const NAMES_PER_STATEMENT: usize = 500;
 
 const INSERT_ASSIGNMENTS: &str = "INSERT INTO router_assignments (namespace, uid, shard, \
      generation, state, pinned_shard, reason, prefixes, revision, updated_at, demand, placement, \
-     manifest_revision, orphaned)";
+     manifest_revision, orphaned, workload_digest)";
 
 /// An owner and its generation change together or not at all; a row that differs is left alone,
 /// which the count of changed rows then tells.
@@ -22,7 +26,8 @@ const ON_ASSIGNMENT_CONFLICT: &str = "ON CONFLICT (namespace) DO UPDATE SET
      state = excluded.state, pinned_shard = excluded.pinned_shard, reason = excluded.reason,
      prefixes = excluded.prefixes, revision = excluded.revision, updated_at = excluded.updated_at,
      demand = excluded.demand, placement = excluded.placement,
-     manifest_revision = excluded.manifest_revision, orphaned = excluded.orphaned
+     manifest_revision = excluded.manifest_revision, orphaned = excluded.orphaned,
+     workload_digest = excluded.workload_digest
    WHERE (router_assignments.shard = excluded.shard
           AND router_assignments.generation = excluded.generation)
       OR (router_assignments.shard <> excluded.shard
@@ -70,6 +75,14 @@ pub(crate) struct Batch {
     pub(crate) manifest_revision: Option<Revision>,
     /// What was overridden.
     pub(crate) overrides: Vec<Override>,
+    /// Workloads that are new or changed; each of a record whose digest says so.
+    pub(crate) workloads: Vec<NewWorkload>,
+    /// What is left behind on shards, new or changed.
+    pub(crate) residues: Vec<Residue>,
+    /// What is no longer left behind. Removed before others are written.
+    pub(crate) removed_residues: Vec<(NamespaceName, ShardName)>,
+    /// What happened by all this.
+    pub(crate) events: Vec<Event>,
 }
 
 impl Batch {
@@ -94,6 +107,9 @@ impl Store {
             write_assignments(tx, batch).await?;
             remove_assignments(tx, revision, batch).await?;
             write_shards(tx, revision, batch, now_us).await?;
+            workloads::write(tx, batch).await?;
+            residues::write(tx, batch).await?;
+            events::write(tx, &batch.events, now_us).await?;
             for Override { action, subject, actor, reason } in &batch.overrides {
                 tx.execute(
                     "INSERT INTO router_overrides

@@ -50,6 +50,8 @@ pub(crate) struct Record {
     pub(crate) manifest_revision: Revision,
     /// Whether the manifest no longer has it although a shard owns it.
     pub(crate) orphaned: bool,
+    /// Tells what it brings to its shard from anything else; 0 where that is not known.
+    pub(crate) workload_digest: i64,
 }
 
 impl Record {
@@ -104,7 +106,8 @@ pub(super) const ENTRY_COLUMNS: &str = "namespace, uid, shard, generation, state
                                         reason, prefixes, revision, updated_at";
 
 /// Columns that make a [`Record`]: those of an entry, then these.
-pub(super) const RECORD_COLUMNS: &str = "demand, placement, manifest_revision, orphaned";
+pub(super) const RECORD_COLUMNS: &str =
+    "demand, placement, manifest_revision, orphaned, workload_digest";
 
 /// Columns that make a [`ShardRecord`].
 pub(super) const SHARD_COLUMNS: &str = "name, uid, manifest, manifest_revision, registered, \
@@ -168,6 +171,7 @@ impl RecordReader {
             needs: Needs { demand: row.json(10)?, rules },
             manifest_revision: Revision(row.get(12)?),
             orphaned: row.get(13)?,
+            workload_digest: row.get(14)?,
         })
     }
 }
@@ -192,7 +196,7 @@ pub(super) fn shard(row: &Row<'_>) -> airfleet_sql::Result<ShardRecord> {
 
 /// The values of a record in the order of [`ENTRY_COLUMNS`] and [`RECORD_COLUMNS`].
 pub(super) fn record_values(record: &Record) -> Vec<Value> {
-    let Record { entry, needs, manifest_revision, orphaned } = record;
+    let Record { entry, needs, manifest_revision, orphaned, workload_digest } = record;
     let prefixes: Vec<&str> = entry.prefixes().collect();
     params![
         entry.namespace(),
@@ -209,6 +213,7 @@ pub(super) fn record_values(record: &Record) -> Vec<Value> {
         json(&needs.rules.declared),
         manifest_revision.0,
         *orphaned,
+        *workload_digest,
     ]
 }
 

@@ -12,7 +12,7 @@ use std::{
 use airfleet_local::Postgres;
 use airfleet_proto::{
     agent::v1::{
-        AttachRequest, AttachResponse, Hello, OwnersQuery, Report,
+        AttachRequest, AttachResponse, Hello, ObservedRole, OwnersQuery, Report,
         agent_service_client::AgentServiceClient, attach_request, attach_response::Message,
     },
     common::v1 as common,
@@ -402,6 +402,21 @@ impl Agent {
             health: Some(health),
             usage: Some(common::Resources { dags: 7, ..Default::default() }),
             namespaces: namespaces.collect(),
+            ..Default::default()
+        })
+        .await;
+    }
+
+    /// Sends a full report: healthy, and in these roles.
+    pub(crate) async fn report_roles(&mut self, roles: &[ObservedRole]) {
+        let health =
+            common::Health { verdict: common::Verdict::Healthy.into(), ..Default::default() };
+        self.sequence += 1;
+        self.send_report(Report {
+            sequence: self.sequence,
+            full: true,
+            health: Some(health),
+            roles: roles.to_vec(),
             ..Default::default()
         })
         .await;
