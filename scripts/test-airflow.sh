@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the Python package for shards, deploy/airflow, and tests it in real Airflows of both
-# releases, into which it is installed as on a shard.
+# Tests the Python package for shards, deploy/airflow, in real Airflows of both releases, into which
+# it is installed as on a shard.
 #
 #   scripts/test-airflow.sh [arguments of pytest]
 #

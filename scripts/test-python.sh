@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks and tests everything in Python: the client under deploy/python, the onboarding script and
-# the derivation of the example fleet.
+# Checks and tests everything in Python: the client under deploy/python, the onboarding script, the
+# derivation of the example fleet, and the package for shards under deploy/airflow.
 #
 #   scripts/test-python.sh [arguments of pytest]
 #
@@ -48,5 +48,12 @@ PYTHON="$venv/bin/python" deploy/python/generate.sh --check
   "${ruff[@]}" format --no-cache --quiet --check . ../../examples
   "$venv/bin/mypy" --cache-dir "$venv/.mypy" --no-error-summary
 )
+(
+  cd deploy/airflow
+  "$venv/bin/ruff" check --no-cache --quiet .
+  "$venv/bin/ruff" format --no-cache --quiet --check .
+  "$venv/bin/mypy" --cache-dir "$venv/.mypy" --no-error-summary
+)
 "$venv/bin/python" -m unittest discover --quiet --start-directory examples/fleet
 "$venv/bin/python" -m pytest -p no:cacheprovider --rootdir "$python" -c "$python/pyproject.toml" "$python/tests" "$@"
+scripts/test-airflow.sh

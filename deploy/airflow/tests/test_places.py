@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from conftest import Shard
 
 from airfleet_airflow.guardrails import Layout
@@ -49,7 +51,9 @@ def test_a_dag_of_a_namespace_outside_of_its_folder_is_refused(shard: Shard) -> 
     shard.write("loose.py", DAG.format("payments__daily"))
     shard.write("unknown/daily.py", DAG.format("payments__other"))
     parsed = shard.parse("loose.py")
-    assert parsed.error.startswith("AF102 payments__daily: belongs to namespace payments, but loose")
+    assert parsed.error.startswith(
+        "AF102 payments__daily: belongs to namespace payments, but loose"
+    )
     assert shard.parse("unknown/daily.py").error.startswith("AF102 payments__other: ")
 
 
@@ -87,7 +91,7 @@ def test_the_longest_prefix_decides(shard: Shard) -> None:
     assert "belongs to namespace payments" in shard.parse("loose.py").error
 
 
-def test_places(tmp_path) -> None:
+def test_places(tmp_path: Path) -> None:
     real = tmp_path / "real"
     real.mkdir()
     (tmp_path / "link").symlink_to(real)

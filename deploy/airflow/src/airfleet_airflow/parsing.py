@@ -1,8 +1,8 @@
 """Parse only the DAG that this worker runs.
 
-A file that generates many DAGs builds all of them each time a worker begins one task of one of them.
-Airflow tells such a process which DAG it is about; this module turns that into the choice that is
-safe in every other process as well:
+A file that generates many DAGs builds all of them each time a worker begins one task of one of
+them. Airflow tells such a process which DAG it is about; this module turns that into the choice
+that is safe in every other process as well:
 
     from airfleet_airflow.parsing import select
 

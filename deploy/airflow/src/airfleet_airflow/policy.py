@@ -5,7 +5,8 @@ Airflow loads this module in each of its processes, by the entry point `airflow.
 DAG's findings are gathered until its last task was seen, so that its author is told of all of them.
 
 Invariant: a fault in here never keeps a DAG out. Only a finding of an enforced rule does, by
-`AirflowClusterPolicyViolation` with one line: `AF104 dag_id.task_id: what is wrong; what to change`.
+`AirflowClusterPolicyViolation` with one line:
+`AF104 dag_id.task_id: what is wrong; what to change`.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ _LINE_MAX = 1_000
 @hookimpl(trylast=True)
 def dag_policy(dag: Any) -> None:
     """Begins to look at a DAG."""
-    _process().dag(dag)
+    (_guard or _process()).dag(dag)
 
 
 # Last, so that what the shard's own policies put in is what is looked at.
 @hookimpl(trylast=True)
 def task_policy(task: Any) -> None:
     """Looks at one of its tasks."""
-    _process().task(task)
+    (_guard or _process()).task(task)
 
 
 class Check:
@@ -223,7 +224,7 @@ def _process() -> Guard:
 def _dags_folder() -> str:
     from airflow.configuration import conf
 
-    return os.path.expanduser(conf.get("core", "dags_folder"))
+    return os.path.expanduser(str(conf.get("core", "dags_folder")))
 
 
 def _defaults() -> Defaults:

@@ -90,7 +90,7 @@ class Rules:
         self._tags = _words(declared, "requiredTags")
         self._owners = _words(declared, "allowedOwners")
 
-        self._timeouts = self._timeout_default or self._timeout_max
+        self._timeout_unset = _least(self._timeout_default or self._timeout_max, self._timeout_max)
         self._counts_retries = self._retries_default is not None or self._retries_max is not None
         self._kubernetes = self._kubernetes_namespaces or self._kubernetes_clusters
         self._looks_at_class = bool(
@@ -123,10 +123,8 @@ class Rules:
     def find(self, code: str, message: str, task_id: str | None = None) -> Finding:
         """A finding, with what this rule's mode does about it."""
         mode = self.mode(code)
-        if mode == WARN:
-            action = TOLD
-        else:
-            action = CHANGED if code in CHANGES else REFUSED
+        enforced = CHANGED if code in CHANGES else REFUSED
+        action = TOLD if mode == WARN else enforced
         return Finding(code, mode, action, task_id, message)
 
     def check_dag(self, dag: Any, defaults: Defaults, findings: list[Finding]) -> None:
@@ -137,13 +135,19 @@ class Rules:
             missing = [tag for tag in self._tags if tag not in (dag.tags or ())]
             if missing:
                 findings.append(
-                    self.find(TAG, f"{_tags(missing)} missing; add to the DAG's tags: {_list(missing)}")
+                    self.find(
+                        TAG, f"{_tags(missing)} missing; add to the DAG's tags: {_list(missing)}"
+                    )
                 )
 
     def check_owners(self, dag: Any, findings: list[Finding]) -> None:
         """Looks at who owns the DAG's tasks; for when all of them are as they will be."""
-        if self._owners and dag.tasks:
-            found = {part.strip() for task in dag.tasks for part in str(task.owner).split(",")}
+        if self._owners and dag.task_dict:
+            found: set[str] = set()
+            for task in dag.task_dict.values():
+                if task.owner in self._owners:
+                    return
+                found.update(part.strip() for part in str(task.owner).split(","))
             if not found.intersection(self._owners):
                 findings.append(
                     self.find(
@@ -154,7 +158,10 @@ class Rules:
                 )
 
     def check_task(self, task: Any, defaults: Defaults, findings: list[Finding]) -> None:
-        """Looks at a task; fills what its author left unset, brings down what has a limit."""
+        """Looks at a task; fills what its author left unset, brings down what has a limit.
+
+        Nearly every task keeps to every rule, so whether it does is asked here, without a call.
+        """
         if self._queues and task.queue not in self._queues:
             findings.append(
                 self.find(
@@ -175,19 +182,29 @@ class Rules:
             )
         if self._looks_at_class:
             self._check_class(task, findings)
-        if self._timeouts:
-            self._check_timeout(task, defaults, findings)
+        if self._timeout_unset is not None:
+            timeout, longest = task.execution_timeout, self._timeout_max
+            if (
+                timeout is None
+                or timeout == defaults.execution_timeout
+                or (longest is not None and timeout > longest)
+            ):
+                self._check_timeout(task, defaults, findings)
         if self._counts_retries:
-            self._check_retries(task, defaults, findings)
+            retries, most = task.retries, self._retries_max
+            if (
+                retries == defaults.retries
+                or retries is None
+                or (most is not None and retries > most)
+            ):
+                self._check_retries(task, defaults, findings)
         # Without its own operator a task can still be given a pod, by its executor.
         if self._kubernetes_namespaces and (config := task.executor_config):
             pod = config.get("pod_override") if isinstance(config, dict) else None
             name = getattr(getattr(pod, "metadata", None), "namespace", None)
             self._check_kubernetes_namespace(task, name, findings)
 
-    def _check_runs(
-        self, dag: Any, most: int, defaults: Defaults, findings: list[Finding]
-    ) -> None:
+    def _check_runs(self, dag: Any, most: int, defaults: Defaults, findings: list[Finding]) -> None:
         runs = dag.max_active_runs
         if 0 < runs <= most:
             return
@@ -209,9 +226,7 @@ class Rules:
         if value is None or _is_unset(task, "execution_timeout", value, defaults.execution_timeout):
             if self.mode(EXECUTION_TIMEOUT) != ENFORCE:
                 return
-            fill = self._timeout_default or most
-            assert fill is not None
-            task.execution_timeout = fill if most is None else min(fill, most)
+            task.execution_timeout = self._timeout_unset
         elif most is not None and value > most:
             findings.append(
                 self.find(
@@ -281,9 +296,7 @@ class Rules:
         ]
 
         def fits(patterns: Iterable[str]) -> str | None:
-            return next(
-                (p for p in patterns if any(fnmatchcase(name, p) for name in names)), None
-            )
+            return next((p for p in patterns if any(fnmatchcase(name, p) for name in names)), None)
 
         shown = _quote(kind.__name__)
         if (pattern := fits(self._operators_denied)) is not None:
@@ -378,6 +391,10 @@ def _seconds(declared: dict[str, Any], name: str) -> timedelta | None:
         return timedelta(seconds=seconds) if seconds else None
     except OverflowError:
         raise ValueError(f"{name} is {seconds}, which is too long") from None
+
+
+def _least(value: timedelta | None, most: timedelta | None) -> timedelta | None:
+    return value if value is None or most is None else min(value, most)
 
 
 def _quote(text: Any) -> str:

@@ -1,9 +1,9 @@
 """What does not keep to the rules, left for the agent.
 
-One file a DAG, `<state>/violations/<hash of the dag_id>.jsonl`, one JSON object a line and finding.
-It is state, not a log: a parse of the DAG replaces its file, and a DAG that keeps to the rules again
-has none. So a crash loses at most what the next parse writes again, nothing has to be rotated, and
-the agent may read as often or as seldom as it likes.
+One file a DAG, `<state>/violations/<hash of the dag_id>.jsonl`, one JSON object a line and
+finding. It is state, not a log: a parse of the DAG replaces its file, and a DAG that keeps to the
+rules again has none. So a crash loses at most what the next parse writes again, nothing has to be
+rotated, and the agent may read as often or as seldom as it likes.
 
 Invariants: a file appears whole or not at all; there are never more than `FILES_MAX`, each with at
 most `LINES_MAX` lines, and the file `overflow` says when something was left out. A folder that
@@ -151,7 +151,7 @@ class Spool:
         return True
 
     def _sweep(self) -> None:
-        """Removes what nobody refreshes any more: DAGs that are gone, drafts of killed processes."""
+        """Removes what nobody refreshes any more: of DAGs that are gone, of killed processes."""
         for folder in (self._folder, os.path.dirname(self._folder)):
             files.remove_abandoned(folder)
         for name in (*self._names, _OVERFLOW):

@@ -3,7 +3,8 @@
 People write `0 6 * * *`, all of them, and at six o'clock every scheduler, database and worker has a
 bad minute. Two ways out, both deterministic, both without any state:
 
-- `smooth`, `smooth_all` and `spread` give another cron expression, with offsets that are hashed from the dag_id.
+- `smooth`, `smooth_all` and `spread` give another cron expression, with offsets that are hashed
+  from the dag_id.
 - `JitteredCronTriggerTimetable` and `JitteredCronDataIntervalTimetable` keep the expression, the
   logical dates and the data intervals, and only let each run begin later.
 """

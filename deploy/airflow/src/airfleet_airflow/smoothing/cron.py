@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from itertools import pairwise
 
 from croniter import croniter
 
@@ -37,12 +38,13 @@ def offset(seed: str, below: int) -> int:
 def smooth(cron: str, dag_id: str, *, max_shift: timedelta = HOUR) -> str:
     """The same schedule, later by some minutes that are hashed from the dag_id.
 
-    Every run is later by the same time, so every interval between two runs stays as it is, and so do
-    the days on which it runs. A run is never so late that the next one would be due, nor on the next
-    day. `0 6 * * *` becomes one of `0 6 * * *` to `59 6 * * *`, and `*/15 * * * *` one of fifteen.
+    Every run is later by the same time, so every interval between two runs stays as it is, and so
+    do the days on which it runs. A run is never so late that the next one would be due, nor on the
+    next day. `0 6 * * *` becomes one of `0 6 * * *` to `59 6 * * *`, and `*/15 * * * *` one of
+    fifteen.
 
-    Each DAG for itself: where DAGs are many, two of them now and then get the same minute. For those
-    that are known together there is `smooth_all`.
+    Each DAG for itself: where DAGs are many, two of them now and then get the same minute. For
+    those that are known together there is `smooth_all`.
     """
     schedule = _Schedule(cron, max_shift)
     return schedule.later(schedule.shifts[offset(dag_id, len(schedule.shifts))])
@@ -79,37 +81,37 @@ def spread(
 ) -> str:
     """A cron expression for something that has to happen this often, no matter exactly when.
 
-    `interval` is a preset (`@hourly`, `@daily`, `@weekly`, `@monthly`, `@quarterly`, `@yearly`) or a
-    `timedelta` that divides an hour or a day, or is a week. What happens at most once a day happens
-    within `hours`, from the first up to but not including the second. `seed` gives another choice.
+    `interval` is a preset (`@hourly`, `@daily`, `@weekly`, `@monthly`, `@quarterly`, `@yearly`) or
+    a `timedelta` that divides an hour or a day, or is a week. What happens at most once a day
+    happens within `hours`, from the first up to but not including the second. `seed` gives another
+    choice.
     """
     first, end = hours
     if not 0 <= first < end <= 24:
         raise ValueError(f"hours is {hours}; it must be two hours of a day, such as (1, 5)")
     key = f"{seed}:{dag_id}" if seed else dag_id
-    if isinstance(interval, timedelta):
-        interval = _preset(interval)
-    if isinstance(interval, int):
-        at = offset(key, interval)
-        if interval < 60:
-            return f"{_write(range(at, 60, interval), 60)} * * * *"
-        return f"{at % 60} {_write(range(at // 60, 24, interval // 60), 24)} * * *"
-    if interval == "@hourly":
+    preset = _preset(interval) if isinstance(interval, timedelta) else interval
+    if isinstance(preset, int):
+        at = offset(key, preset)
+        if preset < 60:
+            return f"{_write(range(at, 60, preset), 60)} * * * *"
+        return f"{at % 60} {_write(range(at // 60, 24, preset // 60), 24)} * * *"
+    if preset == "@hourly":
         return f"{offset(key, 60)} * * * *"
     # One hash for the minute of the day, others for the day, so that these do not go together.
     minute = first * 60 + offset(key, (end - first) * 60)
     at_time = f"{minute % 60} {minute // 60}"
     day = 1 + offset(f"{key}:day", 28)
-    if interval in ("@daily", "@midnight"):
+    if preset in ("@daily", "@midnight"):
         return f"{at_time} * * *"
-    if interval == "@weekly":
+    if preset == "@weekly":
         return f"{at_time} * * {offset(f'{key}:day', 7)}"
-    if interval == "@monthly":
+    if preset == "@monthly":
         return f"{at_time} {day} * *"
-    if interval == "@quarterly":
+    if preset == "@quarterly":
         month = 1 + offset(f"{key}:month", 3)
         return f"{at_time} {day} {','.join(str(m) for m in range(month, 13, 3))} *"
-    if interval in ("@yearly", "@annually"):
+    if preset in ("@yearly", "@annually"):
         return f"{at_time} {day} {1 + offset(f'{key}:month', 12)} *"
     raise ValueError(
         f"{interval!r} is no interval; use a preset such as @daily, or a timedelta, "
@@ -148,10 +150,7 @@ class _Schedule:
         self._all_alike = len(self._hours) == 24 and set(fields[2:5]) <= {"*", "?"}
         times = self.minutes_of_day(0)
         # Minutes between the two runs of a day that are closest to each other.
-        closest = min(
-            (after - before for before, after in zip(times, times[1:], strict=False)),
-            default=_DAY_MINUTES,
-        )
+        closest = min((b - a for a, b in pairwise(times)), default=_DAY_MINUTES)
         limit = max(1, int(max_shift.total_seconds()) // 60)
         self.shifts = [s for s in range(min(limit, closest)) if self._is_possible(s)]
         """By how many minutes it can be later; nothing is always possible."""

@@ -122,9 +122,7 @@ class JitteredCronTriggerTimetable(_Jittered, CronTriggerTimetable):
             return super()._undelayed(last, restriction)
         # The latest that is due, unless the next of all of them comes later.
         start = self._align_to_prev(self._now())
-        after = super()._undelayed(last, restriction._replace(catchup=True))
-        if after is None and restriction.latest is not None:
-            return None
+        after = super()._undelayed(last, restriction._replace(catchup=True, latest=None))
         if after is not None:
             start = max(start, after.data_interval.end)
         if restriction.earliest is not None:
