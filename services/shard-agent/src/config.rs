@@ -13,6 +13,8 @@ use airfleet_runtime::config::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::delivery::DeliveryConfig;
+
 /// Port of the agent's own HTTP listener, unless told.
 pub const DEFAULT_PORT: u16 = 7403;
 
@@ -34,6 +36,8 @@ pub struct AgentConfig {
     pub broker: BrokerConfig,
     /// What is reported, and when.
     pub report: ReportConfig,
+    /// DAG files: where they are delivered to.
+    pub delivery: DeliveryConfig,
     /// From where on a signal is a reason for a worse verdict.
     pub thresholds: ThresholdsConfig,
     /// What the shard can take. Dimensions that are 0 are left to the manifest.
@@ -53,6 +57,7 @@ impl Default for AgentConfig {
             airflow: AirflowConfig::default(),
             broker: BrokerConfig::default(),
             report: ReportConfig::default(),
+            delivery: DeliveryConfig::default(),
             thresholds: ThresholdsConfig::default(),
             capacity: CapacityConfig::default(),
             server: ServerConfig::on_port(DEFAULT_PORT),

@@ -15,6 +15,7 @@ pub mod airflow;
 mod backoff;
 pub mod broker;
 mod config;
+mod delivery;
 pub mod fence_command;
 mod link;
 mod metrics;
@@ -46,6 +47,7 @@ pub use self::{
         AgentConfig, AirflowConfig, BrokerConfig, CapacityConfig, DEFAULT_PORT, ReportConfig,
         ThresholdsConfig,
     },
+    delivery::{DeliveryConfig, DeliveryMetrics},
     link::LoadError,
     summary::{NamespaceSummary, ProbeSummary, SignalSummary, Summary},
 };

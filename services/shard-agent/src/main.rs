@@ -1,5 +1,7 @@
 //! The command `airfleet-agent`.
 
+mod sync;
+
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use airfleet_runtime::{
@@ -63,6 +65,9 @@ enum Command {
     /// The fence in the metadata database, which keeps DAGs paused that this shard does not own.
     #[command(subcommand)]
     Fence(FenceCommand),
+    /// Bring DAG files from their sources into a folder, without a router.
+    #[command(after_help = sync::EXAMPLES)]
+    Sync(sync::Arguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -181,6 +186,10 @@ async fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
             look(&loaded.value, output, Duration::from_secs(listen_seconds)).await
         }
         Some(Command::Fence(command)) => fence(&loaded.value, command).await,
+        Some(Command::Sync(sync)) => {
+            let listens = arguments.settings.listen.is_some();
+            sync::sync(loaded.value, sync, listens).await
+        }
         Some(Command::Run(run)) => stay(loaded.value, run).await,
         None => stay(loaded.value, arguments.run).await,
     }

@@ -309,10 +309,12 @@ pub(crate) fn follow_link<'a, T>(
         for name in target.split('/') {
             match name {
                 "" | "." => {}
-                ".." if names.pop().is_none() => {
-                    return refuse(Code::SymlinkOutside, "links out of the bundle; copy the file");
+                ".." => {
+                    if names.pop().is_none() {
+                        let rule = "links out of the bundle; copy the file";
+                        return refuse(Code::SymlinkOutside, rule);
+                    }
                 }
-                ".." => {}
                 name => names.push(name),
             }
         }

@@ -151,7 +151,7 @@ impl Layout {
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
-        text.push_str(&format!("{IGNORE_COMMENT}\n{IGNORED}\n"));
+        text += &[IGNORE_COMMENT, IGNORED, ""].join("\n");
         replace_file(&path, &self.home.join("airflowignore.new"), text.as_bytes())
     }
 

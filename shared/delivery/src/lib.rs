@@ -30,6 +30,7 @@ mod tree;
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use airfleet_domain::{ids::NamespaceName, manifest};
+use futures::future::BoxFuture;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
@@ -210,7 +211,9 @@ impl Roller {
     ) -> Result<Synced, Error> {
         let _permit = self.inner.permits.acquire().await.expect("is never closed");
         let deadline = self.inner.settings.deadline;
-        let work = async { self.run(namespace, watch).await?.sync(source).await };
+        // Large, and awaited from tasks: checked here to be one that may go from thread to thread.
+        let work: BoxFuture<'_, _> =
+            Box::pin(async { self.run(namespace, watch).await?.sync(source).await });
         tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| {
             let message = format!(
                 "namespace {namespace} was not delivered within {} s; the next attempt goes on \

@@ -106,8 +106,8 @@ impl Run {
         &self.inner.layout
     }
 
-    fn tell(&self, step: Step) {
-        (self.watch)(&step);
+    fn tell(&self, step: &Step) {
+        (self.watch)(step);
     }
 
     async fn on_thread<T: Send + 'static>(
@@ -170,7 +170,7 @@ impl Run {
             Some(id) => id.clone(),
             None => content_id(&entries).parse()?,
         };
-        self.tell(Step::Fetched { files: entries.len(), bytes: fetched_bytes });
+        self.tell(&Step::Fetched { files: entries.len(), bytes: fetched_bytes });
         let index = Index {
             release: Release {
                 id,
@@ -210,7 +210,7 @@ impl Run {
             let all = freshen(&[], &live.entries);
             self.settle(&mut state, &live.release.id, &live.entries, &all)?;
         }
-        self.tell(Step::Begun);
+        self.tell(&Step::Begun);
         Ok(Standing { state, live, current })
     }
 
@@ -236,7 +236,7 @@ impl Run {
             let known =
                 self.on_thread(move |run| run.layout().read_index(&run.namespace, &wanted)).await?;
             let whole = standing.current.as_ref() == Some(&id) || known.is_some();
-            self.tell(Step::Asked);
+            self.tell(&Step::Asked);
             if let Some(known) = known.filter(|_| whole) {
                 // The commit is here: nothing to list, unless files of it are damaged.
                 let kept = known.entries.clone();
@@ -253,7 +253,7 @@ impl Run {
             return Ok(Offer { head: Some(head), id: Some(id), plan, base });
         }
         let listing = source.list(limits).await?;
-        self.tell(Step::Asked);
+        self.tell(&Step::Asked);
         let base = self.base(latest, live).await?;
         let plan = plan(&listing, base.as_ref());
         Ok(Offer { head: None, id: None, plan, base })
@@ -291,7 +291,7 @@ impl Run {
                 None => missing.push(file.clone()),
             }
         }
-        self.tell(Step::Fetching { files: missing.len() });
+        self.tell(&Step::Fetching { files: missing.len() });
         let start = Instant::now();
         let incoming = Arc::new(incoming);
         let mut repository = PathBuf::new();
@@ -355,7 +355,14 @@ impl Run {
             index.release.fetched_at = known.release.fetched_at;
         }
         if standing.current.as_ref() == Some(&id) {
-            return self.repair(standing, index, was_there, inspection, files, fetched_bytes);
+            return self.repair(
+                standing,
+                index,
+                was_there.as_ref(),
+                inspection,
+                files,
+                fetched_bytes,
+            );
         }
         let mut state = standing.state;
         let folder = layout.release(&self.namespace, &id);
@@ -372,12 +379,12 @@ impl Run {
             };
             let origins = Origins { base: &base_folder, walk: &inspection.walk, fetched: files };
             tree::assemble(&staged, &index.entries, &origins)?;
-            self.tell(Step::Assembled);
+            self.tell(&Step::Assembled);
             fs::rename(&staged, &folder).map_err(Error::local("write", &folder))?;
         }
         layout.write_index(&index)?;
         layout.sync_all()?;
-        self.tell(Step::Sealed);
+        self.tell(&Step::Sealed);
 
         let old = standing.live.as_ref().map_or(&[][..], |live| &live.entries);
         let fresh = freshen(old, &index.entries);
@@ -385,7 +392,7 @@ impl Run {
         state.rejected = None;
         layout.write_state(&self.namespace, &state)?;
         layout.point(&self.namespace, &id)?;
-        self.tell(Step::Switched);
+        self.tell(&Step::Switched);
         self.settle(&mut state, &id, &index.entries, &fresh)?;
         Ok(Synced {
             release: index.release,
@@ -403,7 +410,7 @@ impl Run {
         &self,
         standing: Standing,
         index: Index,
-        was_there: Option<Index>,
+        was_there: Option<&Index>,
         mut inspection: Inspection,
         files: &Files,
         fetched_bytes: u64,
@@ -416,7 +423,7 @@ impl Run {
         }
         let mut state = standing.state;
         let mut repaired = Vec::new();
-        if was_there.as_ref() != Some(&index) {
+        if was_there != Some(&index) {
             layout.write_index(&index)?;
         }
         for path in &inspection.extra {
@@ -521,7 +528,7 @@ impl Run {
             }
             None => tree::make_folder(&staged)?,
         }
-        self.tell(Step::Staged);
+        self.tell(&Step::Staged);
         Ok(staged)
     }
 
@@ -542,12 +549,12 @@ impl Run {
             date(&folder, parsed.map(|entry| &entry.path), now)?;
         }
         date(&folder, fresh.first.iter(), now + PARSE_TIME)?;
-        self.tell(Step::Freshened);
+        self.tell(&Step::Freshened);
         self.prune(state, id)?;
-        self.tell(Step::Pruned);
+        self.tell(&Step::Pruned);
         state.settled = Some((id.clone(), layout.now_ns(&self.namespace)?));
         layout.write_state(&self.namespace, state)?;
-        self.tell(Step::Settled);
+        self.tell(&Step::Settled);
         Ok(())
     }
 
@@ -578,10 +585,11 @@ impl Run {
         for entry in fs::read_dir(&folder).map_err(Error::local("read", &folder))? {
             let entry = entry.map_err(Error::local("read", &folder))?;
             let name = entry.file_name();
-            if name.to_str().is_none_or(|name| !kept.contains(name) && name != current.as_str()) {
-                if let Err(error) = tree::remove_folder(&entry.path()) {
-                    tracing::warn!(namespace = %self.namespace, %error, "an old release stays");
-                }
+            if name.to_str().is_some_and(|name| kept.contains(name) || name == current.as_str()) {
+                continue;
+            }
+            if let Err(error) = tree::remove_folder(&entry.path()) {
+                tracing::warn!(namespace = %self.namespace, %error, "an old release stays");
             }
         }
         Ok(())
@@ -621,7 +629,7 @@ impl Run {
         if switched {
             layout.sync_all()?;
             layout.point(&self.namespace, id)?;
-            self.tell(Step::Switched);
+            self.tell(&Step::Switched);
         }
         self.settle(&mut state, id, &index.entries, &fresh)?;
         Ok(Synced {
@@ -647,7 +655,7 @@ impl Run {
 
     pub(crate) fn remove(&self) -> Result<(), Error> {
         self.layout().hide(&self.namespace)?;
-        self.tell(Step::Switched);
+        self.tell(&Step::Switched);
         self.layout().forget(&self.namespace)
     }
 }
@@ -715,7 +723,7 @@ fn date<'a>(
 
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let times = Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT.into() },
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec {
             tv_sec: since.as_secs() as i64,
             tv_nsec: since.subsec_nanos().into(),

@@ -178,7 +178,7 @@ impl Sources {
         if url.scheme() == "file" {
             let path = url.to_file_path().map_err(|()| invalid(uri, "names no folder"))?;
             self.allow(uri, &path)?;
-        } else if !url.host_str().is_some_and(|host| !host.starts_with('-')) {
+        } else if url.host_str().is_none_or(|host| host.starts_with('-')) {
             return Err(invalid(uri, "names no host"));
         }
         if url.username().starts_with('-') {
@@ -215,7 +215,7 @@ impl Source {
                 let (root, incoming) = (folder.root(), incoming.clone());
                 blocking(move || folder::fetch(&root, &files, &incoming)).await
             }
-            Self::Objects(objects) => objects.fetch(&files, incoming).await,
+            Self::Objects(objects) => objects.fetch(files, incoming).await,
             Self::Git(git) => git.fetch(&files, repository, incoming).await,
         }
     }

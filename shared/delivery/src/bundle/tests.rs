@@ -21,7 +21,7 @@ fn entry(text: &str, content: u8) -> Entry {
         hash: ContentHash([content; 32]),
         tag: content.to_string().into(),
         executable: false,
-        holds_dags: text.ends_with(".py"),
+        holds_dags: path(text).is_python(),
     }
 }
 
@@ -107,7 +107,7 @@ fn links_lead_to_files_of_the_bundle_or_nowhere() {
             (path("hop"), "lib/b.py".to_owned()),
             (path("round"), "round".to_owned()),
         ]);
-        follow_link(&path(from), &links, &files).map(|file| *file).map_err(|refusal| refusal.code)
+        follow_link(&path(from), &links, &files).copied().map_err(|refusal| refusal.code)
     };
     assert_eq!(follow("x.py", "dags/a.py"), Ok("a"));
     assert_eq!(follow("dags/x.py", "../lib/./b.py"), Ok("b"));

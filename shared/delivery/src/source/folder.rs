@@ -66,8 +66,11 @@ fn unreadable(root: &Path, error: Error) -> Error {
                 _ => Code::SourceUnreachable,
             };
             let below = path.strip_prefix(root).unwrap_or(&path);
-            let message =
-                format!("{:?} in the source folder {} cannot be read", below, root.display());
+            let message = format!(
+                "{} in the source folder {} cannot be read",
+                below.display(),
+                root.display()
+            );
             Error::source_because(code, message, source)
         }
         other => other,

@@ -38,9 +38,9 @@ use crate::{
 };
 
 /// Time to ask what a ref points to.
-const ASK_TIMEOUT: Duration = Duration::from_secs(60);
+const ASK_TIMEOUT: Duration = Duration::from_mins(1);
 /// Time for everything else.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
+const FETCH_TIMEOUT: Duration = Duration::from_mins(10);
 /// Most that a command may print, but for blobs.
 const OUTPUT_MAX_BYTES: usize = 64 << 20;
 /// Packs may be larger than what is delivered of them: files that are left out, the odd other folder.
@@ -85,8 +85,7 @@ impl Reference {
         let odd = |c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c);
         let bad = text.starts_with(['-', '/', '.'])
             || text.ends_with(['/', '.'])
-            || text.ends_with(".lock")
-            || ["..", "//", "@{", "/."].iter().any(|part| text.contains(part))
+            || ["..", "//", "@{", "/.", ".lock"].iter().any(|part| text.contains(part))
             || text.contains(odd);
         (!bad).then(|| Self::Named(text.into()))
     }
@@ -328,16 +327,13 @@ impl Git {
             return Err(Refusal::new(Code::SymlinkBroken, link.path.as_str(), rule).into());
         }
         let mut targets = HashMap::new();
-        let mut reader = Blobs::start(repository, &links)?;
+        let mut blobs = Blobs::start(repository, &links)?;
         for link in &links {
+            blobs.begin(link).await.map_err(|error| self.unread(error))?;
             let mut target = Vec::new();
-            reader
-                .next(link, async |piece| {
-                    target.extend_from_slice(&piece);
-                    Ok(())
-                })
-                .await
-                .map_err(|error| self.failed("read", error))?;
+            while let Some(piece) = blobs.piece().await.map_err(|error| self.unread(error))? {
+                target.extend_from_slice(&piece);
+            }
             targets.insert(link.path.clone(), String::from_utf8_lossy(&target).into_owned());
         }
         let known: HashMap<BundlePath, Listed> =
@@ -356,31 +352,22 @@ impl Git {
         repository: &Path,
         incoming: &Arc<Incoming>,
     ) -> Result<Vec<Entry>, Error> {
-        let mut reader = Blobs::start(repository, files)?;
+        let mut blobs = Blobs::start(repository, files)?;
         let mut entries = Vec::with_capacity(files.len());
         for file in files {
-            let mut sink = Some(incoming.begin(file)?);
-            let mut hash = Some(BlobHash::new(file));
-            reader
-                .next(file, async |piece| {
-                    let (mut to, mut sum) = (
-                        sink.take().expect("is put back after each piece"),
-                        hash.take().expect("is put back after each piece"),
-                    );
-                    let file = file.clone();
-                    let written = blocking(move || {
-                        sum.update(&piece);
-                        to.write(&piece, &file)?;
-                        Ok((to, sum))
-                    })
-                    .await?;
-                    (sink, hash) = (Some(written.0), Some(written.1));
-                    Ok(())
+            blobs.begin(file).await.map_err(|error| self.unread(error))?;
+            let mut sink = incoming.begin(file)?;
+            let mut hash = BlobHash::new(file);
+            while let Some(piece) = blobs.piece().await.map_err(|error| self.unread(error))? {
+                let file = file.clone();
+                (sink, hash) = blocking(move || {
+                    hash.update(&piece);
+                    sink.write(&piece, &file)?;
+                    Ok((sink, hash))
                 })
-                .await
-                .map_err(|error| self.failed("read", error))?;
-            let id = hash.take().expect("is put back after each piece").finish();
-            if *id != *file.tag {
+                .await?;
+            }
+            if *hash.finish() != *file.tag {
                 let message = format!(
                     "{} is not what the repository names it; remove {} to have it fetched anew",
                     file.path,
@@ -388,7 +375,6 @@ impl Git {
                 );
                 return Err(Error::source(Code::SourceCorrupt, message));
             }
-            let sink = sink.take().expect("is put back after each piece");
             entries.push(incoming.finish(file, sink)?);
         }
         Ok(entries)
@@ -471,12 +457,11 @@ impl Git {
         Error::source_because(Code::SourceUnreachable, message, error)
     }
 
-    fn failed(&self, what: &str, error: ReadError) -> Error {
+    fn unread(&self, error: ReadError) -> Error {
         match error {
-            ReadError::Mine(error) => error,
-            ReadError::Io(error) => self.broken(what, error),
+            ReadError::Io(error) => self.broken("read", error),
             ReadError::Odd(answer) => {
-                let message = format!("git cannot {what} {}: {}", self.url, tell(&answer));
+                let message = format!("git cannot read {}: {}", self.url, tell(&answer));
                 Error::source(Code::SourceCorrupt, message)
             }
         }
@@ -649,7 +634,6 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 enum ReadError {
-    Mine(Error),
     Io(std::io::Error),
     Odd(String),
 }
@@ -659,6 +643,8 @@ struct Blobs {
     _child: Child,
     feed: tokio::task::JoinHandle<()>,
     output: BufReader<tokio::process::ChildStdout>,
+    left_bytes: u64,
+    ended: bool,
 }
 
 impl Blobs {
@@ -678,36 +664,44 @@ impl Blobs {
             // Ends with the child, which tells by its output.
             let _ = stdin.write_all(wanted.as_bytes()).await;
         });
-        Ok(Self { _child: child, feed, output })
+        Ok(Self { _child: child, feed, output, left_bytes: 0, ended: true })
     }
 
-    /// Reads the blob of `file`, which must be the next one, piece by piece.
-    async fn next(
-        &mut self,
-        file: &Listed,
-        mut take: impl AsyncFnMut(Vec<u8>) -> Result<(), Error>,
-    ) -> Result<(), ReadError> {
-        let work = async {
-            let mut line = String::new();
-            let head = (&mut self.output).take(200).read_line(&mut line).await;
-            head.map_err(ReadError::Io)?;
-            if line.trim_end() != format!("{} blob {}", file.tag, file.size_bytes) {
-                return Err(ReadError::Odd(line));
-            }
-            let mut left = file.size_bytes;
-            while left > 0 {
-                let mut piece = vec![0; left.min(PIECE_BYTES as u64) as usize];
-                self.output.read_exact(&mut piece).await.map_err(ReadError::Io)?;
-                left -= piece.len() as u64;
-                take(piece).await.map_err(ReadError::Mine)?;
-            }
-            let end = self.output.read_u8().await.map_err(ReadError::Io)?;
-            if end == b'\n' { Ok(()) } else { Err(ReadError::Odd("no end of a blob".to_owned())) }
-        };
-        match tokio::time::timeout(FETCH_TIMEOUT, work).await {
-            Ok(result) => result,
-            Err(_) => Err(ReadError::Io(std::io::ErrorKind::TimedOut.into())),
+    /// Goes to the blob of `file`, which must be the next one.
+    async fn begin(&mut self, file: &Listed) -> Result<(), ReadError> {
+        debug_assert!(self.ended, "the blob before was read to its end");
+        let mut line = String::new();
+        timely((&mut self.output).take(200).read_line(&mut line)).await?;
+        if line.trim_end() != format!("{} blob {}", file.tag, file.size_bytes) {
+            return Err(ReadError::Odd(line));
         }
+        (self.left_bytes, self.ended) = (file.size_bytes, false);
+        Ok(())
+    }
+
+    /// The next piece of the blob.
+    async fn piece(&mut self) -> Result<Option<Vec<u8>>, ReadError> {
+        if self.ended {
+            return Ok(None);
+        }
+        if self.left_bytes == 0 {
+            self.ended = true;
+            return match timely(self.output.read_u8()).await? {
+                b'\n' => Ok(None),
+                _ => Err(ReadError::Odd("a blob is longer than its size".to_owned())),
+            };
+        }
+        let mut piece = vec![0; self.left_bytes.min(PIECE_BYTES as u64) as usize];
+        timely(self.output.read_exact(&mut piece)).await?;
+        self.left_bytes -= piece.len() as u64;
+        Ok(Some(piece))
+    }
+}
+
+async fn timely<T>(work: impl Future<Output = std::io::Result<T>>) -> Result<T, ReadError> {
+    match tokio::time::timeout(ASK_TIMEOUT, work).await {
+        Ok(result) => result.map_err(ReadError::Io),
+        Err(_) => Err(ReadError::Io(std::io::ErrorKind::TimedOut.into())),
     }
 }
 

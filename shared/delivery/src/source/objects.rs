@@ -38,7 +38,7 @@ use crate::{
 };
 
 const RETRIES: usize = 4;
-const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
+const RETRY_TIMEOUT: Duration = Duration::from_mins(1);
 /// What is gathered before it is written.
 const PIECE_BYTES: usize = 256 << 10;
 
@@ -113,11 +113,11 @@ impl Objects {
     /// Reads `files` into `incoming`, several at once.
     pub(super) async fn fetch(
         &self,
-        files: &[Listed],
+        files: Vec<Listed>,
         incoming: &Arc<Incoming>,
     ) -> Result<Vec<Entry>, Error> {
         stream::iter(files)
-            .map(|file| self.fetch_one(file, incoming))
+            .map(|file| async move { self.fetch_one(&file, incoming).await })
             .buffer_unordered(self.fetches)
             .try_collect()
             .await

@@ -217,7 +217,8 @@ async fn a_namespace_is_removed_and_comes_back() {
     let rig = Rig::new();
     rig.put("a.py", "1");
     rig.sync().await.expect("is delivered");
-    assert_eq!(rig.roller.namespaces().await.expect("are listed"), [rig.namespace.clone()]);
+    let delivered = rig.roller.namespaces().await.expect("are listed");
+    assert_eq!(delivered, std::slice::from_ref(&rig.namespace));
     rig.roller.remove(&rig.namespace).await.expect("is removed");
     assert_eq!(rig.roller.namespaces().await.expect("are listed"), []);
     assert_eq!(rig.roller.current(&rig.namespace).await.expect("is known"), None);
