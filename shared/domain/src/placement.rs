@@ -19,14 +19,22 @@
 pub mod amount;
 pub mod bounds;
 pub mod board;
+pub mod demand;
+pub mod dump;
+pub mod explain;
 pub mod generate;
+pub mod headroom;
+pub mod history;
 pub mod objective;
+pub mod plan;
 pub mod problem;
 mod resilience;
 pub mod rules;
 pub mod search;
 pub mod shape;
+pub mod simulate;
 pub mod state;
+pub mod waves;
 
 pub use self::{
     board::{Board, Decision, Needs},

@@ -4,6 +4,9 @@
 //! keeps in memory and what a rebalancing starts from. Deciding filters by the namespace's rule
 //! (bits), then by room, and takes the shard where the objective grows least.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use super::{
@@ -65,6 +68,8 @@ pub struct Board {
     pub(super) policy: Policy,
     pub(super) groups: Names,
     affinities: Names,
+    /// What is on its way off each shard, shards × dimensions: room that will come by itself.
+    leaving: Vec<i128>,
 }
 
 impl Board {
@@ -72,7 +77,14 @@ impl Board {
     pub fn new<S: AsRef<str>>(dimensions: &[S], policy: Policy) -> Self {
         let shape = Shape::new(dimensions);
         let state = State::new(&shape);
-        Self { shape, state, policy, groups: Names::default(), affinities: Names::default() }
+        Self {
+            shape,
+            state,
+            policy,
+            groups: Names::default(),
+            affinities: Names::default(),
+            leaving: Vec::new(),
+        }
     }
 
     /// The shards and rules.
@@ -90,12 +102,39 @@ impl Board {
         &self.policy
     }
 
+    /// The name of a spread group; empty for none.
+    pub fn group_name(&self, group: u32) -> &str {
+        if group == NONE { "" } else { self.groups.get(group) }
+    }
+
+    /// The name of an affinity group; empty for none.
+    pub fn affinity_name(&self, affinity: u32) -> &str {
+        if affinity == NONE { "" } else { self.affinities.get(affinity) }
+    }
+
     /// Adds a shard, or replaces the one of its name. Its failure domain may only change while
     /// nothing is on it: take what it has off before and put it back after.
     pub fn put_shard(&mut self, shard: Shard) -> u32 {
         let at = self.shape.put(shard);
         self.state.fit(&self.shape);
+        self.leaving.resize(self.shape.slots() * self.shape.width(), 0);
         at
+    }
+
+    /// Notes that a namespace, which counts on a shard, is on its way off it; or that it no longer
+    /// is.
+    pub fn note_leaving(&mut self, needs: &Needs, shard: u32, is: bool) {
+        let width = self.shape.width();
+        let row = &mut self.leaving[shard as usize * width..][..width];
+        for (sum, demand) in row.iter_mut().zip(needs.item().demand) {
+            *sum += if is { i128::from(*demand) } else { -i128::from(*demand) };
+        }
+    }
+
+    /// What is on its way off a shard.
+    pub(super) fn leaving_of(&self, shard: u32) -> &[i128] {
+        let width = self.shape.width();
+        &self.leaving[shard as usize * width..][..width]
     }
 
     /// Removes a shard that holds nothing. Answers false where it holds something or is not there.
@@ -233,7 +272,7 @@ impl Board {
     }
 
     /// Why no shard will do: how many shards each reason keeps out, the commonest first.
-    fn unplaced(&self, needs: &Needs) -> String {
+    pub(super) fn unplaced(&self, needs: &Needs) -> String {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         let mut fleet = 0;
         for (shard, _) in self.shape.all() {

@@ -72,6 +72,11 @@ impl State {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn forget_resilience(&mut self) {
+        self.resilience_of = None;
+    }
+
     pub(super) fn resilience(&self) -> Option<&Resilience> {
         self.resilience_of.is_some().then_some(&self.resilience)
     }

@@ -68,7 +68,7 @@ impl Work<'_> {
         let mut tried = vec![false; self.problem.len()];
         for _ in 0..ROUNDS {
             let hot = self.hot();
-            if hot.is_empty() || (self.stop)() {
+            if hot.is_empty() {
                 return;
             }
             let pool = self.victims(&hot, &tried);

@@ -1,6 +1,9 @@
 //! Steps 3 and 4: hot shards one by one, by single moves, groups, swaps and chains.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+};
 
 use foldhash::fast::FixedState;
 
@@ -46,6 +49,25 @@ impl Sorted {
     }
 }
 
+/// A hot shard, and who may help.
+struct Look {
+    shard: u32,
+    /// By how much it is above its ceiling, by dimension; and where that is most.
+    need: Vec<i128>,
+    worst: usize,
+    /// Its namespaces that help most, the most useful first.
+    candidates: Vec<u32>,
+    /// Shards to try, by rule.
+    partners: HashMap<u32, Rc<[u32]>, FixedState>,
+}
+
+impl Look {
+    fn partners(&mut self, work: &Work<'_>, namespace: u32, cool: &[u32]) -> Rc<[u32]> {
+        let rule = work.problem.rule[namespace as usize];
+        self.partners.entry(rule).or_insert_with(|| work.partners(rule, cool).into()).clone()
+    }
+}
+
 impl Work<'_> {
     /// Looks at every hot shard until it is cool or nothing helps.
     pub(super) fn cool_down(&mut self) {
@@ -61,18 +83,20 @@ impl Work<'_> {
                 if turn % 64 == 63 {
                     cool = self.coolest();
                 }
-                for _ in 0..PER_SHARD {
+                for turn in 0..PER_SHARD {
                     if self.excess(shard) == 0 {
                         break;
                     }
-                    if self.steps_done >= self.settings.steps_max || (self.stop)() {
+                    if self.is_out() {
                         return;
                     }
                     self.steps_done += 1;
-                    let better = self.try_single(shard, &cool)
-                        || self.try_group(shard)
-                        || self.try_swap(shard, &cool, &mut sorted)
-                        || self.try_chain(shard, &cool, &mut sorted);
+                    let mut look = self.look_at(shard);
+                    // What is plain was offered to every shard before, so once is enough.
+                    let better = (turn == 0 && self.try_single(&mut look, &cool))
+                        || (turn == 0 && self.try_group(shard))
+                        || self.try_swap(&mut look, &cool, &mut sorted)
+                        || self.try_chain(&mut look, &cool, &mut sorted);
                     if !better {
                         break;
                     }
@@ -90,7 +114,7 @@ impl Work<'_> {
         let mut low = self.target;
         let mut high = self.peak();
         for _ in 0..HALVINGS {
-            if high <= low + (low / 2_000).max(1) || (self.stop)() {
+            if high <= low + (low / 2_000).max(1) || self.is_out() {
                 break;
             }
             let middle = low + (high - low) / 2;
@@ -116,58 +140,59 @@ impl Work<'_> {
         cool.into_iter().map(|(_, shard)| shard).collect()
     }
 
-    /// The namespaces of a hot shard that help most, the most useful first.
-    fn candidates(&self, shard: u32) -> Vec<u32> {
+    /// What there is to know of a hot shard before something is tried.
+    fn look_at(&self, shard: u32) -> Look {
         let need = self.need(shard);
+        let ratios = self.shape.ratio_of(shard);
+        let worst = (0..need.len()).max_by_key(|d| (ratios[*d].millionths(need[*d]), need[*d]));
         let mut by_use: Vec<(i64, u32)> = self.members[shard as usize]
             .iter()
             .map(|namespace| (-self.usefulness(*namespace, shard, &need), *namespace))
             .filter(|(usefulness, namespace)| *usefulness < 0 && self.affords(*namespace))
             .collect();
-        by_use.sort_unstable();
-        let mut all: Vec<u32> = by_use.into_iter().map(|(_, namespace)| namespace).collect();
-        if all.len() > TRIED && self.problem.len() > SMALL {
+        if by_use.len() > TRIED && self.problem.len() > SMALL {
             // The most useful, and some of all sizes.
+            by_use.select_nth_unstable(TRIED / 2);
+            by_use[TRIED / 2..].sort_unstable();
             let mut draw = Draw::new(self.settings.seed, self.steps_done);
             for at in TRIED / 2..TRIED {
-                let other = at + draw.below(all.len() - at);
-                all.swap(at, other);
+                let other = at + draw.below(by_use.len() - at);
+                by_use.swap(at, other);
             }
-            all.truncate(TRIED);
+            by_use.truncate(TRIED);
+            by_use[..TRIED / 2].sort_unstable();
+        } else {
+            by_use.sort_unstable();
         }
-        all
+        let candidates = by_use.into_iter().map(|(_, namespace)| namespace).collect();
+        Look { shard, worst: worst.unwrap_or(0), need, candidates, partners: HashMap::default() }
     }
 
-    /// Some shards that a namespace may go to: the coolest, and a few others.
-    fn partners(&self, namespace: u32, cool: &[u32], salt: u64) -> Vec<u32> {
-        let admitted = self.shape.admitted(self.problem.rule[namespace as usize]);
-        let own = self.shard[namespace as usize];
-        let will_do = |shard: &&u32| admitted.has(**shard) && **shard != own;
+    /// Some shards that namespaces of a rule may go to: the coolest, and a few others.
+    fn partners(&self, rule: u32, cool: &[u32]) -> Vec<u32> {
+        let admitted = self.shape.admitted(rule);
+        let mut will_do = cool.iter().filter(|shard| admitted.has(**shard)).copied();
         if self.problem.len() <= SMALL {
-            return cool.iter().filter(will_do).copied().collect();
+            return will_do.collect();
         }
-        let mut some: Vec<u32> = cool.iter().filter(will_do).take(PARTNERS / 2).copied().collect();
-        let mut draw = Draw::new(self.settings.seed ^ salt, u64::from(namespace));
-        for _ in 0..PARTNERS {
-            let shard = cool[draw.below(cool.len())];
-            if some.len() >= PARTNERS {
-                break;
-            }
-            if will_do(&&shard) && !some.contains(&shard) {
-                some.push(shard);
-            }
+        let mut some: Vec<u32> = will_do.by_ref().take(PARTNERS / 2).collect();
+        let rest: Vec<u32> = will_do.collect();
+        let mut draw = Draw::new(self.settings.seed ^ u64::from(rule), self.steps_done);
+        if !rest.is_empty() {
+            some.extend((0..PARTNERS / 2).map(|_| rest[draw.below(rest.len())]));
         }
         some
     }
 
-    fn try_single(&mut self, shard: u32, cool: &[u32]) -> bool {
-        for namespace in self.candidates(shard) {
-            let fitting = self
-                .partners(namespace, cool, 1)
-                .into_iter()
-                .filter(|to| self.is_cool_with(namespace, *to))
+    fn try_single(&mut self, look: &mut Look, cool: &[u32]) -> bool {
+        for namespace in look.candidates.clone() {
+            let fitting: Vec<u32> = look
+                .partners(self, namespace, cool)
+                .iter()
+                .filter(|to| **to != look.shard && self.is_cool_with(namespace, **to))
                 .take(4)
-                .collect::<Vec<u32>>();
+                .copied()
+                .collect();
             for to in fitting {
                 if self.try_moves(&[(namespace, to)]) {
                     return true;
@@ -206,25 +231,19 @@ impl Work<'_> {
         false
     }
 
-    /// The dimension in which a shard is most above its ceiling.
-    fn worst_dimension(&self, need: &[i128], shard: u32) -> usize {
-        let ratios = self.shape.ratio_of(shard);
-        let worst = (0..need.len()).max_by_key(|d| (ratios[*d].millionths(need[*d]), need[*d]));
-        worst.unwrap_or(0)
-    }
-
     /// One namespace of the hot shard for a smaller one of a cooler shard.
-    fn try_swap(&mut self, shard: u32, cool: &[u32], sorted: &mut Sorted) -> bool {
-        let need = self.need(shard);
-        let worst = self.worst_dimension(&need, shard);
-        for namespace in self.candidates(shard) {
+    fn try_swap(&mut self, look: &mut Look, cool: &[u32], sorted: &mut Sorted) -> bool {
+        for namespace in look.candidates.clone() {
             let mut best: Option<(i128, u32, u32)> = None;
-            for partner in self.partners(namespace, cool, 2) {
-                if let Some((over, other)) =
-                    self.swap_with(namespace, partner, &need, worst, sorted)
-                {
+            for partner in &*look.partners(self, namespace, cool) {
+                if *partner == look.shard {
+                    continue;
+                }
+                let found =
+                    self.swap_with(namespace, *partner, (&look.need, look.worst), sorted);
+                if let Some((over, other)) = found {
                     if best.is_none_or(|(least, ..)| over < least) {
-                        best = Some((over, partner, other));
+                        best = Some((over, *partner, other));
                     }
                     if over <= 0 {
                         break;
@@ -232,7 +251,7 @@ impl Work<'_> {
                 }
             }
             if let Some((_, partner, other)) = best
-                && self.try_moves(&[(namespace, partner), (other, shard)])
+                && self.try_moves(&[(namespace, partner), (other, look.shard)])
             {
                 return true;
             }
@@ -246,8 +265,7 @@ impl Work<'_> {
         &self,
         namespace: u32,
         partner: u32,
-        need: &[i128],
-        worst: usize,
+        (need, worst): (&[i128], usize),
         sorted: &mut Sorted,
     ) -> Option<(i128, u32)> {
         let shard = self.shard[namespace as usize];
@@ -284,11 +302,12 @@ impl Work<'_> {
     }
 
     /// One namespace of the hot shard to where another makes room by going on to a third shard.
-    fn try_chain(&mut self, shard: u32, cool: &[u32], sorted: &mut Sorted) -> bool {
-        for namespace in self.candidates(shard) {
-            for middle in self.partners(namespace, cool, 3) {
-                if let Some((other, to)) = self.room_on(namespace, middle, shard, cool, sorted)
-                    && self.try_moves(&[(other, to), (namespace, middle)])
+    fn try_chain(&mut self, look: &mut Look, cool: &[u32], sorted: &mut Sorted) -> bool {
+        for namespace in look.candidates.clone() {
+            for middle in &*look.partners(self, namespace, cool) {
+                if *middle != look.shard
+                    && let Some((other, to)) = self.room_on(namespace, *middle, look, cool, sorted)
+                    && self.try_moves(&[(other, to), (namespace, *middle)])
                 {
                     return true;
                 }
@@ -301,7 +320,7 @@ impl Work<'_> {
         &self,
         namespace: u32,
         middle: u32,
-        shard: u32,
+        look: &mut Look,
         cool: &[u32],
         sorted: &mut Sorted,
     ) -> Option<(u32, u32)> {
@@ -322,15 +341,22 @@ impl Work<'_> {
             {
                 continue;
             }
-            let to = self
-                .partners(*other, cool, 4)
-                .into_iter()
-                .find(|to| *to != shard && *to != middle && self.is_cool_with(*other, *to));
+            let shard = look.shard;
+            let thirds = look.partners(self, *other, cool);
+            let to = thirds
+                .iter()
+                .find(|to| **to != shard && **to != middle && self.is_cool_with(*other, **to));
             if let Some(to) = to {
-                return Some((*other, to));
+                return Some((*other, *to));
             }
         }
         None
+    }
+
+    /// Whether it was looked for as long as it may. Asked right before each step and nowhere else
+    /// where it matters, so that a search that ran out of time is made again by its steps.
+    fn is_out(&self) -> bool {
+        self.steps_done >= self.settings.steps_max || (self.stop)()
     }
 
     /// Whether what is below level 1 counts.

@@ -107,7 +107,10 @@ impl<'a> Work<'a> {
         self.ceiling = (0..shape.slots() as u32)
             .flat_map(|shard| shape.capacity_of(shard))
             .map(|own| {
-                if *own == 0 { ENDLESS } else { i128::from(*own) * limit / i128::from(FULL) }
+                // The most that is told as no more than the limit.
+                let own = i128::from(*own);
+                let most = ((limit + 1) * own - 1) / i128::from(FULL);
+                if own == 0 { ENDLESS } else { most.min(own) }
             })
             .collect();
     }
