@@ -38,9 +38,20 @@ impl Ratio {
     /// How full `load` makes it. Millionths, from 0 to [`MILLIONTHS_MAX`].
     #[inline]
     pub fn millionths(self, load: i128) -> i64 {
-        let load = load.clamp(0, i128::from(i64::MAX)) as u64;
-        let product = u128::from(load) * u128::from(self.factor);
-        (product >> self.shift).min(MILLIONTHS_MAX as u128) as i64
+        if load <= 0 {
+            return 0;
+        }
+        let (mut load, mut shift) = (load as u128, self.shift);
+        if load >> 63 != 0 {
+            // More than an `i64`: what falls off the end is far below one millionth.
+            let excess = u128::BITS - load.leading_zeros() - 63;
+            if excess > shift {
+                return if self.factor == 0 { 0 } else { MILLIONTHS_MAX };
+            }
+            (load, shift) = (load >> excess, shift - excess);
+        }
+        let product = load * u128::from(self.factor);
+        (product >> shift).min(MILLIONTHS_MAX as u128) as i64
     }
 }
 
@@ -74,6 +85,8 @@ mod tests {
         assert_eq!(Ratio::of(0).millionths(i128::MAX), 0);
         assert_eq!(Ratio::of(-5).millionths(7), 0);
         assert_eq!(Ratio::of(5).millionths(-7), 0);
+        let huge = i64::MAX / 2;
+        assert_eq!(Ratio::of(huge).millionths(i128::from(huge) * 300), 300 * FULL);
         assert_eq!(millionths(i128::MAX, 1), MILLIONTHS_MAX);
         assert_eq!((millionths(1, 3), millionths(1, 0), millionths(3, 3)), (333_334, 0, FULL));
     }

@@ -186,7 +186,7 @@ impl Board {
         Scorer {
             shape: &self.shape,
             state: &self.state,
-            soft_limit: self.policy.soft_limit,
+            soft_limit: self.policy.soft(),
             target: target(peak, &self.policy),
         }
     }

@@ -62,13 +62,13 @@ fn mean(problem: &Problem, by_rule: &ByRule, dimension: usize) -> i64 {
     let demand: i128 = by_rule.iter().map(|(sum, _)| sum[dimension]).sum();
     let mut capacity = 0;
     let mut closed = Vec::new();
-    for (shard, known) in shape.all().filter(|(_, shard)| !shard.lost && !shard.draining) {
+    for (shard, known) in shape.all().filter(|(_, shard)| !shard.lost) {
         let own = shape.capacity_of(shard)[dimension];
         if own == 0 {
             return 0;
         }
         capacity += i128::from(own);
-        if !known.closed.is_empty() {
+        if !known.is_open() {
             let full = shape.ratio_of(shard)[dimension].millionths(state.load_of(shard)[dimension]);
             closed.push((full, i128::from(own), state.load_of(shard)[dimension]));
         }

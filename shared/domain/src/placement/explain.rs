@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use super::{
     amount::percent,
     board::{Board, Needs},
-    objective::{LEVEL_NAMES, LEVELS, Score},
+    objective::{LEVEL_NAMES, LEVELS, Score, level_text},
     problem::Hold,
     rules::{Condition, Refusal},
 };
@@ -387,17 +387,18 @@ impl Explanation {
             writeln!(f, "Without {}: {} would do.", one.dropped, one.eligible)?;
         }
         if let (Some(own), Some(best)) = (&self.current, &self.best) {
-            writeln!(f, "\n{:<28} {:>22} {:>22}", "", own.shard, best.shard)?;
+            writeln!(f, "\n{:<28} {:>24} {:>24}", "", own.shard, best.shard)?;
             for level in 0..LEVELS - 1 {
                 let (a, b) = (own.score.0[level], best.score.0[level]);
                 if a != 0 || b != 0 {
-                    writeln!(f, "{level} {:<26} {a:>22} {b:>22}", LEVEL_NAMES[level])?;
+                    let (a, b) = (level_text(level, a), level_text(level, b));
+                    writeln!(f, "{:<28} {a:>24} {b:>24}", LEVEL_NAMES[level])?;
                 }
             }
             let full = |answer: &ShardAnswer| {
                 format!("{} {}", percent(answer.peak), answer.dimension)
             };
-            writeln!(f, "{:<28} {:>22} {:>22}", "fullest with it", full(own), full(best))?;
+            writeln!(f, "{:<28} {:>24} {:>24}", "fullest with it", full(own), full(best))?;
         }
         writeln!(f)?;
         for answer in self.shards.iter().take(shards_max) {

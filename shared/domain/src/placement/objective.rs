@@ -13,7 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    amount::{DIMENSIONS_MAX, FULL},
+    amount::{DIMENSIONS_MAX, FULL, MILLIONTHS_MAX, percent},
     shape::Shape,
     state::{Item, NONE, State},
 };
@@ -81,6 +81,20 @@ impl fmt::Debug for Score {
     }
 }
 
+/// A level's value for people.
+pub fn level_text(level: usize, value: i128) -> String {
+    let share = |value: i128| percent(i64::try_from(value).unwrap_or(i64::MAX));
+    match level {
+        0 if value % i128::from(FULL) == 0 => (value / i128::from(FULL)).to_string(),
+        0 => format!("{}, {} over capacity", value / i128::from(FULL), share(value % i128::from(FULL))),
+        1 => format!("{} over the soft limit", share(value)),
+        2 => format!("{value} pairs"),
+        4 => share(value),
+        5 => format!("{} above the target", share(value.max(0).isqrt())),
+        _ => value.to_string(),
+    }
+}
+
 /// What is asked of a fleet beside its namespaces' rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -99,6 +113,13 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self { soft_limit: 900_000, tolerance: 50_000, group_max_per_domain: 0, resilience: true }
+    }
+}
+
+impl Policy {
+    /// The soft limit, within what can be told.
+    pub fn soft(&self) -> i64 {
+        self.soft_limit.clamp(0, MILLIONTHS_MAX)
     }
 }
 
@@ -289,5 +310,5 @@ pub fn mean_peak(shape: &Shape, sum: impl Fn(usize) -> i128) -> i64 {
 /// The target of level 5: `peak` and the tolerance on top of it.
 pub fn target(peak: i64, policy: &Policy) -> i64 {
     let tolerance = i128::from(peak) * i128::from(policy.tolerance.max(0)) / i128::from(FULL);
-    i64::try_from(i128::from(peak) + tolerance).unwrap_or(i64::MAX)
+    (i128::from(peak) + tolerance).min(i128::from(MILLIONTHS_MAX)) as i64
 }

@@ -373,7 +373,7 @@ fn reason(problem: &Problem, outcome: &Outcome, step: Step) -> String {
     let full = loads.map(|(ratio, load)| ratio.millionths(*load)).enumerate();
     let (dimension, peak) = full.max_by_key(|(at, full)| (*full, std::cmp::Reverse(*at))).unwrap_or((0, 0));
     let name = shape.dimensions().get(dimension).map_or("", String::as_str);
-    let limit = if peak > board.policy().soft_limit { board.policy().soft_limit } else { outcome.target };
+    let limit = if peak > board.policy().soft() { board.policy().soft() } else { outcome.target };
     if peak > limit {
         format!("{} is at {} of {name}, more than {}", from.name, percent(peak), percent(limit))
     } else {
@@ -383,7 +383,15 @@ fn reason(problem: &Problem, outcome: &Outcome, step: Step) -> String {
 }
 
 fn unsolved(problem: &Problem, outcome: &Outcome, waves: &Waves) -> (Vec<Unsolved>, usize) {
-    let board = problem.board();
+    // Why something stays is told by how the fleet stands after all moves.
+    let mut board = problem.board().clone();
+    for step in &outcome.steps {
+        let needs = problem.needs_of(step.namespace);
+        if step.from != NONE {
+            board.remove(&needs, step.from);
+        }
+        board.add(&needs, step.to);
+    }
     let shape = board.shape();
     let moved: std::collections::HashSet<u32> =
         outcome.steps.iter().map(|step| step.namespace).collect();

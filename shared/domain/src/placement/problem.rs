@@ -164,6 +164,10 @@ impl Problem {
             _ => Hold::InFlight,
         });
         let at = self.names.len() as u32 - 1;
+        if to != NONE {
+            let needs = self.needs_of(at);
+            self.board.note_leaving(&needs, shard, true);
+        }
         for end in [shard, to] {
             if end != NONE {
                 let item =

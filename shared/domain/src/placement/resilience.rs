@@ -28,8 +28,8 @@ use super::{
     shape::Shape,
 };
 
-/// Most classes that are looked at: those with the most demand. The others are bounded by them
-/// where their shards lie within.
+/// Most classes that are looked at: those with the most shards. What asks for fewer shards than any
+/// of them is counted with those that it lies within.
 const CLASSES_MAX: usize = 16;
 
 /// The room of a shard without limit: more than any fleet demands, and small enough to add up.
@@ -61,7 +61,7 @@ impl Resilience {
     /// Works it out from scratch.
     pub(super) fn new(shape: &Shape, load: &[i128], demand: &ByRule) -> Self {
         let width = shape.width();
-        let classes = classes(shape, demand);
+        let classes = classes(shape);
         let mut own = Self {
             width,
             domains: shape.domains(),
@@ -201,20 +201,19 @@ fn room(capacity: i64, load: i128) -> i128 {
     if capacity > 0 { (i128::from(capacity) - load).max(0) } else { ENDLESS }
 }
 
-/// The rules whose sets of shards are looked at: different ones, those with the most demand first.
-fn classes(shape: &Shape, demand: &ByRule) -> Vec<u32> {
-    let mut weight: HashMap<u32, i128, FixedState> = HashMap::default();
-    for ((rule, _), demand) in demand {
-        if shape.rule_of(*rule).pinned.is_none() {
-            *weight.entry(*rule).or_default() += demand.iter().sum::<i128>();
-        }
-    }
-    let mut rules: Vec<(u32, i128)> = weight.into_iter().collect();
-    rules.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+/// The rules whose sets of shards are looked at: different ones, the largest first. Which they are
+/// does not depend on who is where, so that a score does not depend on how it came about.
+fn classes(shape: &Shape) -> Vec<u32> {
+    let mut rules: Vec<(usize, u32)> = (0..shape.rules() as u32)
+        .filter(|rule| shape.rule_of(*rule).pinned.is_none())
+        .map(|rule| (shape.admitted(rule).len(), rule))
+        .filter(|(shards, _)| *shards > 0)
+        .collect();
+    rules.sort_unstable_by_key(|(shards, rule)| (std::cmp::Reverse(*shards), *rule));
     let mut chosen: Vec<u32> = Vec::new();
-    for (rule, _) in rules {
+    for (_, rule) in rules {
         let set: &ShardSet = shape.admitted(rule);
-        if !set.is_empty() && !chosen.iter().any(|known| shape.admitted(*known) == set) {
+        if !chosen.iter().any(|known| shape.admitted(*known) == set) {
             chosen.push(rule);
             if chosen.len() == CLASSES_MAX {
                 break;

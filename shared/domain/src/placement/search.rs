@@ -224,7 +224,7 @@ impl Problem {
         if self.board.policy.resilience {
             state.watch_resilience(shape);
         }
-        let soft_limit = self.board.policy.soft_limit;
+        let soft_limit = self.board.policy.soft();
         self.score(&Scorer { shape, state: &state, soft_limit, target }, placement)
     }
 

@@ -356,7 +356,6 @@ proptest! {
             }
         }
         let kept = state.resilience().unwrap().level();
-        // A rule that nobody follows any more is another choice of classes; compare on the same.
         let mut anew = state.clone();
         anew.forget_resilience();
         anew.watch_resilience(&board.shape);

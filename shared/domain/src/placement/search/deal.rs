@@ -23,29 +23,104 @@ const OFFERS: usize = 16;
 /// are dealt out first.
 const COMPARED_MAX: usize = 4_096;
 
+/// Namespaces for which no shard has room that are tried with moving others out of their way.
+const CROWDED_OUT_MAX: usize = 256;
+
+/// Others that are tried for one of them.
+const MADE_ROOM_MAX: usize = 64;
+
 /// Demands that found no place, remembered for each rule.
 const REMEMBERED: usize = 8;
 
 impl Work<'_> {
-    /// Places what has no shard, sits on a forbidden one, or on one that is being drained.
+    /// Places what has no shard, sits on a forbidden one, or on one that is being drained. What one
+    /// leaves may be what another waits for, so it is gone through until nothing more is placed.
     pub(super) fn place_forced(&mut self) {
         let mut forced = self.forced();
         if forced.len() > COMPARED_MAX {
             self.deal(std::mem::take(&mut forced));
             forced = self.forced();
         }
-        self.sort_to_deal(&mut forced);
-        let mut hopeless = Hopeless::default();
-        for namespace in forced {
-            if !self.affords(namespace) || hopeless.has(self, namespace) {
-                continue;
+        for _ in 0..ROUNDS {
+            self.sort_to_deal(&mut forced);
+            let mut hopeless = Hopeless::default();
+            let mut left = Vec::new();
+            let mut crowded_out = 0;
+            for namespace in &forced {
+                if !self.affords(*namespace) || hopeless.has(self, *namespace) {
+                    left.push(*namespace);
+                    continue;
+                }
+                let best = self.best(*namespace, true).or_else(|| self.best(*namespace, false));
+                if best.is_some_and(|to| self.try_moves(&[(*namespace, to)])) {
+                    continue;
+                }
+                // At once, before what is less bound takes the room that would be made.
+                crowded_out += 1;
+                if crowded_out > CROWDED_OUT_MAX || !self.make_room(*namespace) {
+                    hopeless.add(self, *namespace);
+                    left.push(*namespace);
+                }
             }
-            let best = self.best(namespace, true).or_else(|| self.best(namespace, false));
-            match best {
-                Some(to) => drop(self.try_moves(&[(namespace, to)])),
-                None => hopeless.add(self, namespace),
+            let helped = left.len() < forced.len();
+            forced = self.forced();
+            if forced.is_empty() || !helped {
+                return;
             }
         }
+    }
+
+    /// Places a namespace for which no shard has room, by moving another one on or by trading
+    /// places with it.
+    fn make_room(&mut self, namespace: u32) -> bool {
+        let rule = self.problem.rule[namespace as usize];
+        let own = self.shard[namespace as usize];
+        let shards: Vec<u32> = self.shape.candidates(rule).filter(|shard| *shard != own).collect();
+        let mut looked_at = 0;
+        for shard in shards {
+            let short = self.short(namespace, shard);
+            let mut others: Vec<(i64, u32)> = self.members[shard as usize]
+                .iter()
+                .filter(|other| {
+                    let given = self.problem.demand_of(**other);
+                    given.iter().zip(&short).all(|(own, short)| i128::from(*own) >= *short)
+                })
+                .map(|other| (self.problem.cost_of(*other), *other))
+                .collect();
+            others.sort_unstable();
+            for (_, other) in others {
+                looked_at += 1;
+                if looked_at > MADE_ROOM_MAX {
+                    return false;
+                }
+                let to = self.best(other, true).or_else(|| self.best(other, false));
+                if to.is_some_and(|to| self.try_moves(&[(other, to), (namespace, shard)])) {
+                    return true;
+                }
+                let fair = own != NONE && self.is_open_for(other, own);
+                if fair && self.try_moves(&[(other, own), (namespace, shard)]) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// How much room a shard lacks for a namespace, by dimension.
+    fn short(&self, namespace: u32, shard: u32) -> Vec<i128> {
+        let (load, capacity) = (self.state.load_of(shard), self.shape.capacity_of(shard));
+        let demand = self.problem.demand_of(namespace).iter().enumerate();
+        demand
+            .map(|(d, own)| match (*own, capacity[d]) {
+                (0, _) | (_, 0) => 0,
+                (own, capacity) => load[d] + i128::from(own) - i128::from(capacity),
+            })
+            .collect()
+    }
+
+    fn is_open_for(&self, namespace: u32, shard: u32) -> bool {
+        let rule = self.problem.rule[namespace as usize];
+        self.shape.open().has(shard) && self.shape.admitted(rule).has(shard)
     }
 
     fn forced(&self) -> Vec<u32> {
@@ -192,7 +267,7 @@ impl Work<'_> {
         self.sort_to_deal(&mut pool);
         let mut open: HashMap<u32, Vec<u32>, FixedState> = HashMap::default();
         let mut hopeless = Hopeless::default();
-        let quick = self.target <= self.problem.board.policy.soft_limit && self.is_ample();
+        let quick = self.target <= self.problem.board.policy.soft() && self.is_ample();
         let mut placed = 0;
         for namespace in pool {
             if !self.affords(namespace) || hopeless.has(self, namespace) {

@@ -1,5 +1,7 @@
 //! The fleet while it is being improved.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::{
     super::{
         amount::FULL,
@@ -34,6 +36,8 @@ pub(super) struct Work<'a> {
     /// Namespaces that were moved at any time, each once.
     pub(super) moved: Vec<u32>,
     was_moved: Vec<bool>,
+    /// Some move was not made because of what it costs.
+    out_of_budget: AtomicBool,
     pub(super) threads: usize,
     pub(super) stop: &'a (dyn Fn() -> bool + Sync),
     pub(super) steps_done: u64,
@@ -86,6 +90,7 @@ impl<'a> Work<'a> {
             count: 0,
             moved: Vec::new(),
             was_moved: vec![false; problem.len()],
+            out_of_budget: AtomicBool::new(false),
             threads,
             stop,
             steps_done: 0,
@@ -93,7 +98,7 @@ impl<'a> Work<'a> {
             largest,
         };
         work.set_ceiling(match settings.mode {
-            Mode::Emergency => problem.board.policy.soft_limit,
+            Mode::Emergency => problem.board.policy.soft(),
             Mode::Periodic => target,
         });
         work
@@ -123,7 +128,7 @@ impl<'a> Work<'a> {
         Scorer {
             shape: self.shape,
             state: &self.state,
-            soft_limit: self.problem.board.policy.soft_limit,
+            soft_limit: self.problem.board.policy.soft(),
             target: self.target,
         }
     }
@@ -190,8 +195,12 @@ impl<'a> Work<'a> {
             return true;
         }
         let cost = self.problem.cost[namespace as usize];
-        (*cost_max == 0 || self.spent.saturating_add(cost) <= *cost_max)
-            && (*moves_max == 0 || self.count < *moves_max)
+        let affords = (*cost_max == 0 || self.spent.saturating_add(cost) <= *cost_max)
+            && (*moves_max == 0 || self.count < *moves_max);
+        if !affords {
+            self.out_of_budget.store(true, Ordering::Relaxed);
+        }
+        affords
     }
 
     /// Moves a namespace, whatever that does; `NONE` takes it off.
@@ -259,7 +268,7 @@ impl<'a> Work<'a> {
         let refused = |(namespace, to): &(u32, u32)| {
             self.is_crowded(*to) || self.is_bunched(*namespace, *to)
         };
-        let better = if moves.iter().any(refused) {
+        let better = if moves.iter().any(refused) || self.overfills(&back) {
             false
         } else if emergency {
             change.0[..2].iter().find(|c| **c != 0).is_some_and(|c| *c < 0)
@@ -272,6 +281,29 @@ impl<'a> Work<'a> {
             }
         }
         better
+    }
+
+    /// Whether moves that were made, each with where it came from, bring a shard beyond what it can
+    /// take, or further beyond.
+    fn overfills(&self, made: &[(u32, u32)]) -> bool {
+        made.iter().any(|(namespace, _)| {
+            let to = self.shard[*namespace as usize];
+            let (load, capacity) = (self.state.load_of(to), self.shape.capacity_of(to));
+            (0..capacity.len()).any(|d| {
+                if capacity[d] == 0 || load[d] <= i128::from(capacity[d]) {
+                    return false;
+                }
+                let came: i128 = made
+                    .iter()
+                    .map(|(other, from)| {
+                        let demand = i128::from(self.problem.demand_of(*other)[d]);
+                        let comes = i128::from(self.shard[*other as usize] == to);
+                        demand * (comes - i128::from(*from == to))
+                    })
+                    .sum();
+                came > 0
+            })
+        })
     }
 
     /// Whether a shard has more namespaces than it may.
@@ -351,22 +383,22 @@ impl<'a> Work<'a> {
     }
 
     fn stop_reason(&self) -> Stop {
-        let Settings { cost_max, moves_max, steps_max, .. } = self.settings;
         let broken = || {
             let mut all = self.shard.iter().enumerate();
             all.any(|(at, shard)| {
-                *shard == NONE || !self.shape.admitted(self.problem.rule[at]).has(*shard)
+                *shard == NONE
+                    || !self.shape.admitted(self.problem.rule[at]).has(*shard)
+                    || self.shape.is_draining(*shard)
             })
         };
-        if self.hot().is_empty() && !broken() {
+        let cool = self.settings.scope == Scope::Drain || self.hot().is_empty();
+        if cool && !broken() {
             Stop::Reached
         } else if (self.stop)() {
             Stop::Time
-        } else if self.steps_done >= *steps_max {
+        } else if self.steps_done >= self.settings.steps_max {
             Stop::Steps
-        } else if (*cost_max > 0 && self.spent >= *cost_max * 9 / 10)
-            || (*moves_max > 0 && self.count >= *moves_max)
-        {
+        } else if self.out_of_budget.load(Ordering::Relaxed) {
             Stop::Cost
         } else {
             Stop::Plateau
