@@ -10,10 +10,9 @@ use std::{
 
 use airfleet_domain::{
     ids::Prefix,
-    labels::Labels,
     manifest::{Entry, Namespace, Size, parse},
-    placement::{Candidate, Constraints, LeastLoaded, Placer, Request},
-    resources::Resources,
+    placement::{Board, Constraints, Policy, Shard},
+    resources::{DIMENSIONS, Resources},
 };
 
 /// Projects in the table that the fleet is derived from.
@@ -53,31 +52,35 @@ fn fleet() -> BTreeMap<String, Namespace> {
     fleet
 }
 
-fn empty_shard(name: &str, capacity: Resources) -> Candidate {
-    Candidate {
-        name: name.parse().unwrap(),
-        labels: Labels::new(),
-        taints: Vec::new(),
-        region: String::new(),
-        failure_domain: String::new(),
-        airflow_version: None,
-        capacity,
-        reserved: Resources::ZERO,
-        closed: Vec::new(),
-        group_members: 0,
+/// A board of these shards.
+fn board(shards: Vec<Shard>) -> Board {
+    let mut board = Board::new(&DIMENSIONS, Policy::default());
+    for shard in shards {
+        board.put_shard(shard);
     }
+    board
+}
+
+fn empty_shard(name: &str, capacity: Resources) -> Shard {
+    Shard::new(name.parse().unwrap(), capacity.values().to_vec())
+}
+
+/// What lies on a shard, in the dimension of that name.
+fn load(board: &Board, shard: &str, dimension: &str) -> i128 {
+    let at = board.shape().number(shard).unwrap();
+    let dimension = DIMENSIONS.iter().position(|name| *name == dimension).unwrap();
+    board.state().load_of(at)[dimension]
 }
 
 /// Places the namespaces one after the other, and gives the names of those that found no shard.
-fn place(namespaces: &BTreeMap<String, Namespace>, shards: &mut [Candidate]) -> Vec<String> {
+fn place(namespaces: &BTreeMap<String, Namespace>, board: &mut Board) -> Vec<String> {
     let mut unplaced = Vec::new();
     for (name, namespace) in namespaces {
         let constraints = Constraints::try_from(&namespace.spec.placement).unwrap();
-        let demand = namespace.spec.demand;
-        let request = Request { demand, constraints: &constraints, pinned: None };
-        let decision = LeastLoaded.place(&request, shards);
-        match shards.iter_mut().find(|shard| Some(&shard.name) == decision.shard.as_ref()) {
-            Some(shard) => shard.reserved = shard.reserved.plus(demand),
+        let demand = namespace.spec.demand.values();
+        let needs = board.needs(&demand, &constraints, None, "");
+        match board.choose(&needs).0 {
+            Some((shard, _)) => board.add(&needs, shard),
             None => unplaced.push(name.clone()),
         }
     }
@@ -103,13 +106,14 @@ fn prefixes_of_the_fleet_do_not_overlap() {
 fn the_fleet_fits_two_large_shards_but_not_one() {
     let fleet = fleet();
     let large = Size::Large.capacity();
-    let mut two = [empty_shard("local-1", large), empty_shard("local-2", large)];
+    let mut two = board(vec![empty_shard("local-1", large), empty_shard("local-2", large)]);
     assert_eq!(place(&fleet, &mut two), NOBODY);
-    let reserved = two[0].reserved.plus(two[1].reserved);
-    assert_eq!((reserved.dags, reserved.running_slots), (305, 28));
-    assert!(two.iter().all(|shard| shard.reserved.dags > 0), "both shards are used");
+    let both = |dimension| load(&two, "local-1", dimension) + load(&two, "local-2", dimension);
+    assert_eq!((both("dags"), both("running_slots")), (305, 28));
+    let used = ["local-1", "local-2"].iter().all(|shard| load(&two, shard, "dags") > 0);
+    assert!(used, "both shards are used");
 
-    let mut one = [empty_shard("local-1", large)];
+    let mut one = board(vec![empty_shard("local-1", large)]);
     assert_ne!(place(&fleet, &mut one), NOBODY);
 }
 
@@ -118,7 +122,7 @@ fn the_other_examples_are_valid_and_fit_together() {
     let [Entry::Namespace(payments)] = &entries(&examples().join("namespace.yaml"))[..] else {
         panic!("namespace.yaml holds one namespace");
     };
-    let mut shards: Vec<Candidate> = entries(&examples().join("shards.yaml"))
+    let shards: Vec<Shard> = entries(&examples().join("shards.yaml"))
         .into_iter()
         .map(|entry| {
             let Entry::Shard(shard) = entry else { panic!("shards.yaml holds shards only") };
@@ -133,10 +137,12 @@ fn the_other_examples_are_valid_and_fit_together() {
         .collect();
     assert_eq!(shards.len(), 3);
     let one = BTreeMap::from([(payments.metadata.name.clone(), payments.clone())]);
-    assert_eq!(place(&one, &mut shards), NOBODY);
-    let taken: Vec<_> = shards.iter().filter(|shard| shard.reserved.dags > 0).collect();
+    let mut board = board(shards);
+    assert_eq!(place(&one, &mut board), NOBODY);
+    let used = |at: u32| board.state().count_of(at) > 0;
+    let taken: Vec<_> = board.shape().all().filter(|(at, _)| used(*at)).collect();
     assert_eq!(taken.len(), 1);
-    assert_eq!(taken[0].labels["tier"], "general");
+    assert_eq!(taken[0].1.labels["tier"], "general");
 }
 
 #[test]

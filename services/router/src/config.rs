@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use airfleet_domain::placement::Policy;
 use airfleet_runtime::config::{
     ClientConfig, DurationText, ServerConfig, StoreConfig, TelemetryConfig,
 };
@@ -138,11 +139,40 @@ pub struct PlacementConfig {
     pub require_report: bool,
     /// Most namespaces on one shard. Their roles must fit into one message to the agent.
     pub max_namespaces_per_shard: usize,
+    /// A shard that is fuller than this counts as overloaded. Percent of its capacity.
+    pub soft_limit_percent: u32,
+    /// How far above the best possible peak a shard may stand before it counts as too full and
+    /// something is moved off it. Percent of that peak.
+    pub tolerance_percent: u32,
+    /// Most namespaces of one spread group in one failure domain; 0 leaves it at a preference.
+    pub group_max_per_domain: u32,
+    /// Whether room is kept for the namespaces of any one failure domain that may be lost.
+    pub resilience: bool,
 }
 
 impl Default for PlacementConfig {
     fn default() -> Self {
-        Self { require_report: true, max_namespaces_per_shard: 20_000 }
+        Self {
+            require_report: true,
+            max_namespaces_per_shard: 20_000,
+            soft_limit_percent: 90,
+            tolerance_percent: 5,
+            group_max_per_domain: 0,
+            resilience: true,
+        }
+    }
+}
+
+impl PlacementConfig {
+    /// What placement asks of the fleet.
+    pub(crate) fn policy(&self) -> Policy {
+        const PER_PERCENT: i64 = 10_000;
+        Policy {
+            soft_limit: i64::from(self.soft_limit_percent) * PER_PERCENT,
+            tolerance: i64::from(self.tolerance_percent) * PER_PERCENT,
+            group_max_per_domain: self.group_max_per_domain,
+            resilience: self.resilience,
+        }
     }
 }
 

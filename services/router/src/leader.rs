@@ -42,7 +42,7 @@ use std::{
 
 use airfleet_domain::{
     ids::{Revision, ShardName, Term},
-    placement::LeastLoaded,
+    placement::Policy,
 };
 use airfleet_runtime::clock::SharedClock;
 use tokio::sync::Notify;
@@ -72,6 +72,8 @@ pub(crate) struct Tools {
     pub(crate) keep_retired: Duration,
     /// How much of what happened is kept.
     pub(crate) events: EventsConfig,
+    /// What placement asks of the fleet.
+    pub(crate) policy: Policy,
 }
 
 /// The leader of one term.
@@ -138,7 +140,7 @@ impl Leader {
                 Origin::Store,
             );
         }
-        let mut fleet = Fleet::new(Box::new(LeastLoaded), tools.namespaces_max);
+        let mut fleet = Fleet::new(tools.policy, tools.namespaces_max);
         for shard in contents.shards {
             let observation = hub.observation(shard.name.as_str());
             fleet.put_shard(shard, observation);

@@ -240,12 +240,12 @@ impl Fleet {
             let seen = self.hub.seen(name.as_str());
             let fleet = leader.fleet();
             let Some(shard) = fleet.shard(name.as_str()) else { continue };
-            let candidate = fleet.candidate(shard);
+            let capacity = fleet.capacity(shard);
             let name = name.as_str();
             let gauges = &self.shards;
             let set = |gauge: &IntGaugeVec, value| gauge.with_label_values(&[name]).set(value);
             set(&gauges.connected, i64::from(seen.connected));
-            set(&gauges.placeable, i64::from(candidate.closed.is_empty()));
+            set(&gauges.placeable, i64::from(fleet.closures(shard).is_empty()));
             set(&gauges.cordoned, i64::from(shard.record.cordon.is_some()));
             set(&gauges.unowned, seen.unowned_dags);
             for verdict in Verdict::ALL {
@@ -253,10 +253,10 @@ impl Fleet {
                 gauges.health.with_label_values(&[name, verdict.name()]).set(holds);
             }
             for (gauge, amounts) in [
-                (&gauges.capacity, candidate.capacity),
+                (&gauges.capacity, capacity),
                 (&gauges.usage, seen.usage),
                 (&gauges.reserved, shard.reserved),
-                (&gauges.room, candidate.capacity.minus(shard.reserved)),
+                (&gauges.room, capacity.minus(shard.reserved)),
             ] {
                 set_amounts(gauge, name, amounts);
             }

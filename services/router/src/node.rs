@@ -103,6 +103,7 @@ pub async fn run_with(
         namespaces_max: config.placement.max_namespaces_per_shard,
         keep_retired: config.agents.keep_retired,
         events: config.events.clone(),
+        policy: config.placement.policy(),
     }));
     metrics::Fleet::install(
         &node.metrics,

@@ -17,8 +17,8 @@
 //! - *Absurd input gets an answer*, never a panic or an overflow.
 
 pub mod amount;
-pub mod bounds;
 pub mod board;
+pub mod bounds;
 pub mod demand;
 pub mod dump;
 pub mod explain;

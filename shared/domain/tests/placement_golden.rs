@@ -149,7 +149,9 @@ fn shard(text: &str) -> Shard {
             "taint" => shard.taints.push(Taint { key: value, value: String::new() }),
             "cordoned" => shard.closed.push(Refusal::new("CORDONED", format!("cordoned: {value}"))),
             "unknown" => {
-                shard.closed.push(Refusal::new("SHARD_HEALTH_UNKNOWN", "its health says REPORT_STALE"));
+                shard
+                    .closed
+                    .push(Refusal::new("SHARD_HEALTH_UNKNOWN", "its health says REPORT_STALE"));
             }
             "draining" => shard.draining = true,
             other => panic!("shard {other}"),
@@ -257,7 +259,11 @@ fn answer(fleet: &mut Fleet, question: &str) -> String {
                 let line = fleet.namespaces.get_mut(&name).unwrap();
                 line.words.insert("on".into(), shard.to_string());
             }
-            format!("{}: {}\n", decision.shard.map_or("-".into(), |s| s.to_string()), decision.reason)
+            format!(
+                "{}: {}\n",
+                decision.shard.map_or("-".into(), |s| s.to_string()),
+                decision.reason
+            )
         }
         "explain" => {
             let name = named("").unwrap();
@@ -313,7 +319,8 @@ fn answered(text: &str) -> String {
 #[test]
 fn every_scenario_is_answered_as_written_down() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     files.sort();
     let write = std::env::var_os("AIRFLEET_GOLDEN_WRITE").is_some();
     assert!(files.len() >= 8, "the scenarios are there");

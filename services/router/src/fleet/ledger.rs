@@ -1,17 +1,14 @@
 //! What is owned, and what it reserves.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::candidate::{domain, limit_namespaces, new, refresh, takes_more};
-use crate::store::{Record, ShardRecord};
+use super::candidate::{candidate, capacity, takes_more};
+use crate::store::{Record, Rules, ShardRecord};
 use airfleet_domain::{
     health::Verdict,
     ids::{NamespaceName, ShardName},
-    placement::{Candidate, Placer},
-    resources::Resources,
+    placement::{self, Board, Policy, Refusal},
+    resources::{DIMENSIONS, Resources},
     routing::State,
 };
 
@@ -36,6 +33,8 @@ pub(crate) struct Member {
     pub(crate) record: Record,
     /// What its shard's agent measured.
     pub(crate) measured: Resources,
+    /// What it counts as on the board while a shard owns it.
+    pub(super) counts: Option<placement::Needs>,
     /// The last snapshot of the manifest that had it.
     pub(super) seen: u64,
 }
@@ -58,16 +57,11 @@ pub(crate) struct Shard {
     pub(crate) namespaces: HashSet<NamespaceName>,
     /// What they reserve, without what is in flight.
     pub(crate) reserved: Resources,
-    /// Decided and not committed.
-    pub(super) in_flight: Resources,
-    /// Where it stands among the candidates.
-    at: usize,
+    /// Its number on the board.
+    pub(super) at: u32,
     /// The last snapshot of the manifest that had it.
     pub(super) seen: u64,
 }
-
-/// A spread group and a failure domain.
-type Group = (Arc<str>, Arc<str>);
 
 /// Counts over the fleet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -82,16 +76,14 @@ pub(crate) struct Totals {
 
 /// The leader's picture of the fleet.
 pub(crate) struct Fleet {
-    pub(super) placer: Box<dyn Placer>,
+    /// The shards as placement sees them, with what lies on them, in flight included.
+    pub(super) board: Board,
     pub(super) shards: BTreeMap<ShardName, Shard>,
-    /// The shards as the placer sees them, kept ready. In any order.
-    pub(super) candidates: Vec<Candidate>,
     pub(super) members: HashMap<NamespaceName, Member>,
     pub(super) unplaced: BTreeSet<NamespaceName>,
     orphans: BTreeSet<NamespaceName>,
-    /// Namespaces of a spread group by failure domain, those in flight included.
-    pub(super) groups: HashMap<Group, i64>,
-    groups_in_flight: Vec<Group>,
+    /// Decided and not committed: what counts on which shard.
+    pub(super) in_flight: Vec<(placement::Needs, u32)>,
     /// Most namespaces that a shard may own.
     namespaces_max: usize,
     /// Counts snapshots of the manifest.
@@ -102,16 +94,14 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// An empty fleet.
-    pub(crate) fn new(placer: Box<dyn Placer>, namespaces_max: usize) -> Self {
+    pub(crate) fn new(policy: Policy, namespaces_max: usize) -> Self {
         Self {
-            placer,
+            board: Board::new(&DIMENSIONS, policy),
             shards: BTreeMap::new(),
-            candidates: Vec::new(),
             members: HashMap::new(),
             unplaced: BTreeSet::new(),
             orphans: BTreeSet::new(),
-            groups: HashMap::new(),
-            groups_in_flight: Vec::new(),
+            in_flight: Vec::new(),
             namespaces_max,
             snapshot: 0,
             snapshot_open: false,
@@ -174,8 +164,8 @@ impl Fleet {
             }
             None => (Resources::ZERO, self.snapshot, false),
         };
-        let member = Member { record, measured, seen };
-        self.attach(&name, &member);
+        let mut member = Member { record, measured, counts: None, seen };
+        self.attach(&name, &mut member);
         self.members.insert(name, member);
         freed
     }
@@ -187,9 +177,17 @@ impl Fleet {
         }
     }
 
-    /// The shard as the placer sees it.
-    pub(crate) fn candidate(&self, shard: &Shard) -> &Candidate {
-        &self.candidates[shard.at]
+    /// What a shard can take.
+    pub(crate) fn capacity(&self, shard: &Shard) -> Resources {
+        capacity(&shard.record, &shard.observation)
+    }
+
+    /// Why a shard takes nothing now; empty where it does.
+    pub(crate) fn closures(&self, shard: &Shard) -> Vec<Refusal> {
+        let seen = self.board.shape().shard(shard.at);
+        let mut closures = seen.map(placement::Shard::closures).unwrap_or_default();
+        closures.extend(self.board.namespace_limit(shard.at));
+        closures
     }
 
     /// Takes in a shard that was committed. Answers whether it may take more than before.
@@ -199,26 +197,30 @@ impl Fleet {
             self.add_shard(record, observation);
             return true;
         };
-        let domain_changed =
+        let domain_changes =
             known.record.manifest.spec.failure_domain != record.manifest.spec.failure_domain;
-        let regrouped: Vec<_> =
-            known.namespaces.iter().filter(|_| domain_changed).cloned().collect();
-        self.regroup(&regrouped, -1);
+        // What is on it counts in its failure domain.
+        let at = known.at;
+        let counted: Vec<placement::Needs> = known
+            .namespaces
+            .iter()
+            .filter(|_| domain_changes)
+            .filter_map(|name| self.members.get(name)?.counts)
+            .chain(self.in_flight.iter().filter(|(_, on)| domain_changes && *on == at).map(|f| f.0))
+            .collect();
+        counted.iter().for_each(|needs| self.board.remove(needs, at));
         let opened = self.change(name.as_str(), |shard| {
             shard.record = record;
             shard.observation = observation;
         });
-        self.regroup(&regrouped, 1);
+        counted.iter().for_each(|needs| self.board.add(needs, at));
         opened
     }
 
     /// Takes in that a shard was removed.
     pub(crate) fn remove_shard(&mut self, name: &ShardName) {
-        let Some(gone) = self.shards.remove(name) else { return };
-        self.candidates.swap_remove(gone.at);
-        if let Some(moved) = self.candidates.get(gone.at) {
-            let shard = self.shards.get_mut(&moved.name).expect("each candidate has its shard");
-            shard.at = gone.at;
+        if self.board.remove_shard(name.as_str()) {
+            self.shards.remove(name);
         }
     }
 
@@ -234,39 +236,39 @@ impl Fleet {
     }
 
     fn add_shard(&mut self, record: ShardRecord, observation: Observation) {
-        let name = record.name.clone();
-        self.candidates.push(new(name.clone()));
+        let at = self.board.put_shard(candidate(&record, &observation, self.namespaces_max));
         let shard = Shard {
-            record,
+            at,
             observation,
             namespaces: HashSet::new(),
             reserved: Resources::ZERO,
-            in_flight: Resources::ZERO,
-            at: self.candidates.len() - 1,
             seen: self.snapshot,
+            record,
         };
-        self.shards.insert(name.clone(), shard);
-        self.change(name.as_str(), |_| {});
+        self.shards.insert(shard.record.name.clone(), shard);
     }
 
-    /// Changes a shard and what the placer sees of it. Answers whether it may take more than before.
+    /// Changes a shard and what placement sees of it. Answers whether it may take more than before.
     fn change(&mut self, name: &str, change: impl FnOnce(&mut Shard)) -> bool {
         let Some(shard) = self.shards.get_mut(name) else { return false };
         change(shard);
-        let candidate = &mut self.candidates[shard.at];
-        let before = candidate.clone();
-        refresh(shard, candidate, self.namespaces_max);
-        takes_more(&before, candidate)
+        let after = candidate(&shard.record, &shard.observation, self.namespaces_max);
+        let before = self.board.shape().shard(shard.at).cloned();
+        let more = before.as_ref().is_none_or(|before| takes_more(before, &after));
+        if before.as_ref() != Some(&after) {
+            self.board.put_shard(after);
+        }
+        more
     }
 
-    /// Changes what a shard reserves, and what the placer sees of that.
-    fn weigh(&mut self, name: &str, change: impl FnOnce(&mut Shard)) {
-        if let Some(shard) = self.shards.get_mut(name) {
-            change(shard);
-            let candidate = &mut self.candidates[shard.at];
-            candidate.reserved = shard.reserved.plus(shard.in_flight);
-            limit_namespaces(shard, candidate, self.namespaces_max);
-        }
+    /// What a namespace needs, in the board's numbers.
+    pub(super) fn needs(
+        &mut self,
+        rules: &Rules,
+        demand: Resources,
+        pinned: Option<&ShardName>,
+    ) -> placement::Needs {
+        self.board.needs(&demand.values(), &rules.constraints, pinned, "")
     }
 
     /// Takes in what a namespace was measured to use on a shard. Answers whether that freed room.
@@ -277,38 +279,37 @@ impl Fleet {
         }
         let before = member.reserved();
         member.measured = measured;
-        let change = member.reserved().minus(before);
-        if change.is_zero() {
+        let after = member.reserved();
+        let change = after.minus(before);
+        let (Some(shard), Some(counted), false) =
+            (self.shards.get_mut(shard), member.counts, change.is_zero())
+        else {
             return false;
-        }
-        self.weigh(shard, |shard| shard.reserved = shard.reserved.plus(change));
+        };
+        shard.reserved = shard.reserved.plus(change);
+        let counts = counted.with_demand(&after.values());
+        member.counts = Some(counts);
+        self.board.remove(&counted, shard.at);
+        self.board.add(&counts, shard.at);
         change.values().iter().any(|change| *change < 0)
     }
 
     /// Counts a decision that is about to be committed.
-    pub(super) fn reserve(&mut self, shard: &ShardName, amount: Resources, group: &str) {
-        self.weigh(shard.as_str(), |shard| shard.in_flight = shard.in_flight.plus(amount));
-        if !group.is_empty()
-            && let Some(shard) = self.shards.get(shard)
-        {
-            let key = (Arc::from(group), Arc::from(domain(&self.candidates[shard.at])));
-            *self.groups.entry(Group::clone(&key)).or_default() += 1;
-            self.groups_in_flight.push(key);
+    pub(super) fn reserve(&mut self, needs: placement::Needs, shard: &ShardName) {
+        if let Some(shard) = self.shards.get(shard) {
+            self.board.add(&needs, shard.at);
+            self.in_flight.push((needs, shard.at));
         }
     }
 
     /// Forgets all decisions that are not committed; those that are count as owned.
     pub(crate) fn settle(&mut self) {
-        for shard in self.shards.values_mut().filter(|shard| !shard.in_flight.is_zero()) {
-            shard.in_flight = Resources::ZERO;
-            self.candidates[shard.at].reserved = shard.reserved;
-        }
-        for key in std::mem::take(&mut self.groups_in_flight) {
-            self.count(&key, -1);
+        for (needs, shard) in std::mem::take(&mut self.in_flight) {
+            self.board.remove(&needs, shard);
         }
     }
 
-    fn attach(&mut self, name: &NamespaceName, member: &Member) {
+    fn attach(&mut self, name: &NamespaceName, member: &mut Member) {
         let entry = &member.record.entry;
         if entry.state() == State::Unplaced {
             self.unplaced.insert(name.clone());
@@ -316,48 +317,31 @@ impl Fleet {
         if member.record.orphaned {
             self.orphans.insert(name.clone());
         }
-        if let Some(owner) = entry.shard() {
-            self.weigh(owner, |shard| {
-                shard.namespaces.insert(name.clone());
-                shard.reserved = shard.reserved.plus(member.reserved());
-            });
-            self.count_group(member, 1);
+        let rules = member.record.needs.rules.clone();
+        let pinned = entry.pinned_shard().and_then(|pin| pin.parse().ok());
+        let reserved = member.reserved();
+        if let Some(shard) = entry.shard().and_then(|owner| self.shards.get(owner)) {
+            let at = shard.at;
+            let needs = self.needs(&rules, reserved, pinned.as_ref());
+            self.board.add(&needs, at);
+            member.counts = Some(needs);
+            let owner = member.record.entry.shard().expect("it was found by its owner");
+            let shard = self.shards.get_mut(owner).expect("it was found a moment ago");
+            shard.namespaces.insert(name.clone());
+            shard.reserved = shard.reserved.plus(reserved);
         }
     }
 
     fn detach(&mut self, name: &NamespaceName, member: &Member) {
         self.unplaced.remove(name);
         self.orphans.remove(name);
-        if let Some(owner) = member.record.entry.shard() {
-            self.count_group(member, -1);
-            self.weigh(owner, |shard| {
-                shard.namespaces.remove(name);
-                shard.reserved = shard.reserved.minus(member.reserved());
-            });
-        }
-    }
-
-    fn count_group(&mut self, member: &Member, change: i64) {
-        let group = &member.record.needs.rules.declared.spread_group;
-        let (false, Some(owner)) = (group.is_empty(), member.record.entry.shard()) else { return };
-        let Some(shard) = self.shards.get(owner) else { return };
-        let domain = domain(&self.candidates[shard.at]);
-        self.count(&(Arc::from(group.as_str()), Arc::from(domain)), change);
-    }
-
-    fn count(&mut self, key: &Group, change: i64) {
-        let count = self.groups.entry(key.clone()).or_default();
-        *count += change;
-        if *count <= 0 {
-            self.groups.remove(key);
-        }
-    }
-
-    fn regroup(&mut self, names: &[NamespaceName], change: i64) {
-        for name in names {
-            if let Some(member) = self.members.get(name).cloned() {
-                self.count_group(&member, change);
-            }
+        if let Some(needs) = &member.counts
+            && let Some(owner) = member.record.entry.shard()
+            && let Some(shard) = self.shards.get_mut(owner)
+        {
+            self.board.remove(needs, shard.at);
+            shard.namespaces.remove(name);
+            shard.reserved = shard.reserved.minus(member.reserved());
         }
     }
 }

@@ -4,12 +4,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use airfleet_domain::{
     ids::{NamespaceName, ShardName},
-    placement::{Decision, Refusal, Request},
+    placement::Refusal,
     resources::Resources,
 };
 
-use super::{candidate::domain, ledger::Fleet};
-use crate::store::{Needs, Rules};
+use super::ledger::Fleet;
+use crate::store::Needs;
 
 /// A run of decisions of which none is committed yet. Each sees the room that those before it took.
 /// It ends with [`Fleet::settle`].
@@ -45,10 +45,11 @@ impl Placing {
         if let Some((_, reason)) = known.into_iter().find(|(failed, _)| covers(reserved, *failed)) {
             return (None, reason.clone());
         }
-        let decision = fleet.decide(&needs.rules, reserved, pinned);
+        let asked = fleet.needs(&needs.rules, reserved, pinned);
+        let decision = fleet.board.decide(&asked);
         let reason: Arc<str> = decision.reason.into();
         match &decision.shard {
-            Some(shard) => fleet.reserve(shard, reserved, &needs.rules.constraints.spread_group),
+            Some(shard) => fleet.reserve(asked, shard),
             None => {
                 let failed = self.hopeless.entry(question).or_default();
                 if failed.len() < REMEMBERED {
@@ -66,26 +67,6 @@ fn covers(demand: Resources, other: Resources) -> bool {
 }
 
 impl Fleet {
-    /// Asks the placer.
-    fn decide(&mut self, rules: &Rules, demand: Resources, pinned: Option<&ShardName>) -> Decision {
-        let group = rules.constraints.spread_group.as_str();
-        if !group.is_empty() {
-            let group: Arc<str> = group.into();
-            for candidate in &mut self.candidates {
-                let key = (group.clone(), Arc::from(domain(candidate)));
-                candidate.group_members = self.groups.get(&key).copied().unwrap_or(0);
-            }
-        }
-        let request = Request { demand, constraints: &rules.constraints, pinned };
-        let decision = self.placer.place(&request, &self.candidates);
-        if !group.is_empty() {
-            for candidate in &mut self.candidates {
-                candidate.group_members = 0;
-            }
-        }
-        decision
-    }
-
     /// What speaks against a shard for a namespace, were it to go there now.
     pub(crate) fn objections(
         &mut self,
@@ -93,12 +74,10 @@ impl Fleet {
         reserved: Resources,
         shard: &ShardName,
     ) -> Vec<Refusal> {
-        let decision = self.decide(&needs.rules, reserved, Some(shard));
-        if decision.shard.is_some() {
-            return Vec::new();
-        }
-        let refused = decision.refused.into_iter().find(|(name, _)| name == shard);
-        refused.map(|(_, refusals)| refusals).unwrap_or_default()
+        let Some(at) = self.shards.get(shard).map(|shard| shard.at) else { return Vec::new() };
+        // Whether it is pinned elsewhere is the caller's to know.
+        let asked = self.needs(&needs.rules, reserved, None);
+        self.board.refusals(&asked, at)
     }
 
     /// At most `limit` namespaces without a shard that come after `after`, by name.

@@ -1,6 +1,4 @@
-use airfleet_domain::{
-    health::Verdict, ids::ShardName, placement::LeastLoaded, resources::Resources,
-};
+use airfleet_domain::{health::Verdict, ids::ShardName, placement::Policy, resources::Resources};
 use proptest::prelude::*;
 
 use super::{Fleet, Observation, Placing};
@@ -19,7 +17,7 @@ fn healthy() -> Observation {
 }
 
 fn fleet(shards: &[&str]) -> Fleet {
-    let mut fleet = Fleet::new(Box::new(LeastLoaded), 1000);
+    let mut fleet = Fleet::new(Policy::default(), 1000);
     for name in shards {
         fleet.put_shard(shard(name), healthy());
     }
@@ -34,9 +32,9 @@ fn reserved(fleet: &Fleet, name: &str) -> i64 {
     fleet.shard(name).unwrap().reserved.dags
 }
 
-fn codes(fleet: &Fleet, name: &str) -> Vec<&'static str> {
+fn codes(fleet: &Fleet, name: &str) -> Vec<String> {
     let shard = fleet.shard(name).unwrap();
-    fleet.candidate(shard).closed.iter().map(|refusal| refusal.code).collect()
+    fleet.closures(shard).into_iter().map(|refusal| refusal.code.into_owned()).collect()
 }
 
 #[test]
@@ -95,7 +93,7 @@ fn what_does_not_fit_is_known_to_fit_no_better_when_it_asks_for_more() {
 
 #[test]
 fn a_group_is_spread_over_domains_also_while_nothing_is_committed() {
-    let mut fleet = Fleet::new(Box::new(LeastLoaded), 1000);
+    let mut fleet = Fleet::new(Policy::default(), 1000);
     for (name, zone) in [("shard-a", "z1"), ("shard-b", "z1"), ("shard-c", "z2")] {
         let mut record = shard(name);
         let mut manifest = (*record.manifest).clone();
@@ -110,7 +108,7 @@ fn a_group_is_spread_over_domains_also_while_nothing_is_committed() {
     let zone_two = places.iter().flatten().filter(|shard| shard.as_str() == "shard-c").count();
     assert_eq!(zone_two, 2, "{places:?}");
     fleet.settle();
-    assert!(fleet.groups.is_empty(), "what was not committed leaves no trace");
+    assert!(fleet.in_flight.is_empty(), "what was not committed leaves no trace");
     fleet.put(record("one").needs("{}", r#"{"spreadGroup":"core"}"#).on("shard-c", 1).at(1));
     assert_eq!(
         Placing::default().place(&mut fleet, &grouped, dags(1), None).0,
@@ -118,13 +116,16 @@ fn a_group_is_spread_over_domains_also_while_nothing_is_committed() {
     );
     fleet.settle();
     fleet.remove(&name("one"));
-    assert!(fleet.groups.is_empty());
+    let empty = |fleet: &Fleet| {
+        fleet.board.shape().all().all(|(at, _)| fleet.board.state().count_of(at) == 0)
+    };
+    assert!(empty(&fleet));
 }
 
 #[test]
 fn every_reason_against_a_shard_is_told() {
     let mut fleet = fleet(&["shard-a"]);
-    assert_eq!(codes(&fleet, "shard-a"), Vec::<&str>::new());
+    assert_eq!(codes(&fleet, "shard-a"), Vec::<String>::new());
     let cordon = Cordon { actor: "op".into(), reason: "disk".into(), time_us: 1 };
     let closed = ShardRecord {
         registered: false,
@@ -139,7 +140,7 @@ fn every_reason_against_a_shard_is_told() {
     assert_eq!(codes(&fleet, "shard-a"), all);
     assert!(fleet.observe("shard-a", healthy()), "one reason less");
     assert!(fleet.put_shard(shard("shard-a"), healthy()));
-    assert_eq!(codes(&fleet, "shard-a"), Vec::<&str>::new());
+    assert_eq!(codes(&fleet, "shard-a"), Vec::<String>::new());
     for (verdict, code) in
         [(Verdict::Degraded, "SHARD_DEGRADED"), (Verdict::Unhealthy, "SHARD_UNHEALTHY")]
     {
@@ -148,12 +149,12 @@ fn every_reason_against_a_shard_is_told() {
     }
     // No agent was ever asked for.
     fleet.observe("shard-a", Observation { verdict: None, ..healthy() });
-    assert_eq!(codes(&fleet, "shard-a"), Vec::<&str>::new());
+    assert_eq!(codes(&fleet, "shard-a"), Vec::<String>::new());
 }
 
 #[test]
 fn a_shard_takes_so_many_namespaces_and_no_more() {
-    let mut fleet = Fleet::new(Box::new(LeastLoaded), 2);
+    let mut fleet = Fleet::new(Policy::default(), 2);
     fleet.put_shard(shard("shard-a"), healthy());
     fleet.put(record("one").on("shard-a", 1).at(1));
     assert!(codes(&fleet, "shard-a").is_empty());
@@ -168,7 +169,7 @@ fn a_shard_takes_so_many_namespaces_and_no_more() {
 #[test]
 fn the_manifests_numbers_win_over_the_agents_and_those_over_the_class() {
     let mut fleet = fleet(&["shard-a"]);
-    let capacity = |fleet: &Fleet| fleet.candidate(fleet.shard("shard-a").unwrap()).capacity;
+    let capacity = |fleet: &Fleet| fleet.capacity(fleet.shard("shard-a").unwrap());
     assert_eq!(capacity(&fleet), Resources { running_slots: 10, ..dags(200) });
     let agents = Resources { running_slots: 32, parse_ms_per_minute: 5, ..Resources::ZERO };
     assert!(fleet.observe("shard-a", Observation { capacity: agents, ..healthy() }));
@@ -282,15 +283,22 @@ proptest! {
             });
             let sum = own.clone().fold(Resources::ZERO, |sum, m| sum.plus(m.reserved()));
             prop_assert_eq!(shard.reserved, sum);
-            prop_assert_eq!(fleet.candidate(shard).reserved, sum);
-            prop_assert_eq!(&fleet.candidate(shard).name, &shard.record.name);
-            prop_assert_eq!(shard.namespaces.len(), own.count());
+            let counted: Vec<i64> = fleet.board.state().load_of(shard.at).iter().map(|load| *load as i64).collect();
+            prop_assert_eq!(counted, sum.values().to_vec());
+            prop_assert_eq!(fleet.board.shape().name(shard.at), shard.record.name.as_str());
+            prop_assert_eq!(shard.namespaces.len(), own.clone().count());
+            prop_assert_eq!(fleet.board.state().count_of(shard.at) as usize, own.count());
         }
-        let grouped = fleet.members.values().filter(|member| {
-            let rules = &member.record.needs.rules;
-            !rules.declared.spread_group.is_empty() && member.record.entry.shard().is_some()
-        });
-        prop_assert_eq!(fleet.groups.values().sum::<i64>(), grouped.count() as i64);
+        // Groups count where a board that is filled anew counts them.
+        let mut anew = fleet.board.clone();
+        let counted: Vec<_> = fleet.members.values().filter_map(|m| {
+            Some((m.counts?, fleet.shard(m.record.entry.shard()?)?.at))
+        }).collect();
+        counted.iter().for_each(|(needs, at)| anew.remove(needs, *at));
+        for (at, _) in fleet.board.shape().all() {
+            let domain = fleet.board.shape().domain_of(at);
+            prop_assert_eq!(anew.state().group_members(0, domain), 0);
+        }
         let waiting = fleet.members.values().filter(|m| m.record.entry.shard().is_none());
         prop_assert_eq!(fleet.totals().unplaced, waiting.count());
     }

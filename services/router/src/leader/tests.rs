@@ -271,7 +271,7 @@ async fn the_next_leader_knows_what_the_last_one_knew() {
     let (old, new) = (world.leader.fleet(), next.fleet());
     let of = |fleet: &crate::fleet::Fleet| {
         let shard = fleet.shard("shard-a").unwrap();
-        (shard.reserved, shard.observation.clone(), fleet.candidate(shard).closed.clone())
+        (shard.reserved, shard.observation.clone(), fleet.closures(shard))
     };
     assert_eq!(of(&old), of(&new));
     assert_eq!(of(&new).0.dags, 80);

@@ -106,12 +106,12 @@ impl Service {
                 not_placeable: vec![why.to_owned()],
             });
         };
-        let candidate = fleet.candidate(shard);
-        let told = candidate.closed.iter().map(|why| format!("{}: {}", why.code, why.message));
+        let closures = fleet.closures(shard);
+        let told = closures.iter().map(|why| format!("{}: {}", why.code, why.message));
         Some(ShardStatus {
             name: name.to_owned(),
             seen,
-            capacity: candidate.capacity,
+            capacity: fleet.capacity(shard),
             reserved: shard.reserved,
             cordon: shard.record.cordon.clone(),
             namespaces: shard.namespaces.len(),

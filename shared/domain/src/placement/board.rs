@@ -36,6 +36,15 @@ impl Needs {
         Self { demand, width, rule: item.rule, group: item.group, affinity: item.affinity }
     }
 
+    /// The same with another demand.
+    #[must_use]
+    pub fn with_demand(&self, demand: &[i64]) -> Self {
+        let mut own = Self { demand: [0; DIMENSIONS_MAX], ..*self };
+        let amounts = own.demand.iter_mut().zip(demand).take(self.width);
+        amounts.for_each(|(own, amount)| *own = (*amount).max(0));
+        own
+    }
+
     /// As a score sees it.
     #[inline]
     pub fn item(&self) -> Item<'_> {
@@ -271,6 +280,11 @@ impl Board {
         refusals
     }
 
+    /// What is said where a shard has as many namespaces as it may.
+    pub fn namespace_limit(&self, shard: u32) -> Option<Refusal> {
+        namespace_limit(&self.shape, &self.state, shard)
+    }
+
     /// Why no shard will do: how many shards each reason keeps out, the commonest first.
     pub(super) fn unplaced(&self, needs: &Needs) -> String {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
@@ -324,6 +338,15 @@ pub(super) fn fits(
                 < policy.group_max_per_domain)
 }
 
+fn namespace_limit(shape: &Shape, state: &State, shard: u32) -> Option<Refusal> {
+    let most = shape.namespaces_max(shard);
+    (state.count_of(shard) >= most).then(|| {
+        let message =
+            format!("it owns {most} namespaces already; raise placement.max_namespaces_per_shard");
+        Refusal::new("NAMESPACE_LIMIT", message)
+    })
+}
+
 /// What [`fits`] says no to, in words.
 pub(super) fn room(
     shape: &Shape,
@@ -342,13 +365,7 @@ pub(super) fn room(
             refusals.push(Refusal::new("NO_ROOM", message));
         }
     }
-    let most = shape.namespaces_max(shard);
-    if state.count_of(shard) >= most {
-        let message = format!(
-            "it owns {most} namespaces already; raise placement.max_namespaces_per_shard"
-        );
-        refusals.push(Refusal::new("NAMESPACE_LIMIT", message));
-    }
+    refusals.extend(namespace_limit(shape, state, shard));
     let domain = shape.domain_of(shard);
     let most = policy.group_max_per_domain;
     if most > 0 && item.group != NONE && state.group_members(item.group, domain) >= most {

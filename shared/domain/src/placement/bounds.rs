@@ -35,7 +35,11 @@ impl Bounds {
     pub fn of(problem: &Problem) -> Self {
         let by_rule = demand_by_rule(problem);
         let mean = (0..problem.width).map(|dimension| mean(problem, &by_rule, dimension));
-        Self { mean: mean.max().unwrap_or(0), largest: largest(problem), rule: within(problem, &by_rule) }
+        Self {
+            mean: mean.max().unwrap_or(0),
+            largest: largest(problem),
+            rule: within(problem, &by_rule),
+        }
     }
 }
 
@@ -181,4 +185,3 @@ pub(super) fn peak_of<'a>(problem: &Problem, load: impl Fn(u32) -> &'a [i128]) -
     };
     shards.map(full).max().unwrap_or(0)
 }
-

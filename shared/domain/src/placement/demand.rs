@@ -28,7 +28,8 @@ fn pack(amount: i64) -> u16 {
     let shift = u64::BITS - amount.leading_zeros() - 11;
     let mantissa = amount.div_ceil(1 << shift);
     // Rounding up may reach the next power of two.
-    let (shift, mantissa) = if mantissa == 1 << 11 { (shift + 1, 1 << 10) } else { (shift, mantissa) };
+    let (shift, mantissa) =
+        if mantissa == 1 << 11 { (shift + 1, 1 << 10) } else { (shift, mantissa) };
     ((shift + 1) << 10) as u16 | (mantissa & 0x3ff) as u16
 }
 
@@ -127,7 +128,9 @@ impl Estimator {
             let before = self.smoothed[d];
             self.smoothed[d] = match self.told {
                 None => now,
-                Some(_) if now > before => before + (now - before).div_euclid(2) + (now - before) % 2,
+                Some(_) if now > before => {
+                    before + (now - before).div_euclid(2) + (now - before) % 2
+                }
                 Some(_) => before - (before - now) / 10,
             };
         }

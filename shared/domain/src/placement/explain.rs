@@ -115,8 +115,12 @@ pub fn fix(code: &str) -> &'static str {
         "TAINT_NOT_TOLERATED" => {
             "add a toleration to the namespace, or take the taint off the shard, then airfleet apply"
         }
-        "REGION_MISMATCH" => "change the namespace's placement.region, or add a shard in its region",
-        "VERSION_MISMATCH" => "upgrade the shard, or widen the namespace's placement.airflowVersion",
+        "REGION_MISMATCH" => {
+            "change the namespace's placement.region, or add a shard in its region"
+        }
+        "VERSION_MISMATCH" => {
+            "upgrade the shard, or widen the namespace's placement.airflowVersion"
+        }
         "VERSION_UNKNOWN" => "connect the shard's agent, or set the shard's airflowVersion",
         "NO_ROOM" => {
             "raise the shard's capacity, lower the namespace's demand, or make room: airfleet plan \
@@ -129,7 +133,9 @@ pub fn fix(code: &str) -> &'static str {
         "DRAINING" => "cancel the drain: airfleet plan cancel",
         "LOST" => "bring the shard back",
         "NOT_REGISTERED" | "BEING_REMOVED" => "declare the shard again: airfleet apply",
-        "SHARD_DEGRADED" | "SHARD_UNHEALTHY" => "mend the shard: airfleet shard show SHARD says what",
+        "SHARD_DEGRADED" | "SHARD_UNHEALTHY" => {
+            "mend the shard: airfleet shard show SHARD says what"
+        }
         "SHARD_HEALTH_UNKNOWN" => "start the shard's agent, or look at its connection",
         _ => "",
     }
@@ -222,7 +228,12 @@ impl Board {
                     refusals,
                     score: change.into(),
                     peak: change.peak,
-                    dimension: self.shape.dimensions().get(change.fullest).cloned().unwrap_or_default(),
+                    dimension: self
+                        .shape
+                        .dimensions()
+                        .get(change.fullest)
+                        .cloned()
+                        .unwrap_or_default(),
                 },
             ));
         }
@@ -251,9 +262,8 @@ impl Board {
         let rule = self.shape.rule_of(needs.rule);
         let mut all = Vec::new();
         let mut would_do: Vec<(String, usize)> = Vec::new();
-        let fits = |at: u32| {
-            super::board::fits(&self.shape, &self.state, &self.policy, needs.item(), at)
-        };
+        let fits =
+            |at: u32| super::board::fits(&self.shape, &self.state, &self.policy, needs.item(), at);
         for (condition, says) in rule.conditions() {
             let count = self
                 .shape
@@ -395,9 +405,8 @@ impl Explanation {
                     writeln!(f, "{:<28} {a:>24} {b:>24}", LEVEL_NAMES[level])?;
                 }
             }
-            let full = |answer: &ShardAnswer| {
-                format!("{} {}", percent(answer.peak), answer.dimension)
-            };
+            let full =
+                |answer: &ShardAnswer| format!("{} {}", percent(answer.peak), answer.dimension);
             writeln!(f, "{:<28} {:>24} {:>24}", "fullest with it", full(own), full(best))?;
         }
         writeln!(f)?;
@@ -422,4 +431,3 @@ impl Explanation {
         Ok(())
     }
 }
-

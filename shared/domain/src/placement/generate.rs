@@ -230,8 +230,10 @@ impl Recipe {
         let (mut spread, mut affinity) = ((0, 0), (0, 0));
         for at in 0..self.namespaces {
             // A region that is bound to draws more, the more so the lower its number.
-            let region = (random.below(self.regions.max(1) as u64)
-                .min(random.below(self.regions.max(1) as u64 * 2))) as usize;
+            let region = (random
+                .below(self.regions.max(1) as u64)
+                .min(random.below(self.regions.max(1) as u64 * 2)))
+                as usize;
             let bound = random.happens(self.bound_to_region);
             let mut group = |share: u32, size: usize, open: &mut (usize, usize)| {
                 if open.1 == 0 && random.happens(share / size as u32) {
@@ -250,7 +252,8 @@ impl Recipe {
             };
             let affinity = affinity_group.map(|g| format!("mates-{g}")).unwrap_or_default();
             let asked = problem.ask(&constraints, None, &affinity);
-            let home = if bound { region } else { random.below(self.regions.max(1) as u64) as usize };
+            let home =
+                if bound { region } else { random.below(self.regions.max(1) as u64) as usize };
             let draws = &draws[home];
             let whole = draws.last().map_or(0, |(sum, _)| *sum);
             let shard = (whole > 0).then(|| {

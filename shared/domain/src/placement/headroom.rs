@@ -254,7 +254,8 @@ fn misfits(problem: &Problem, domain: u32, mut lost: Vec<u32>, mut loads: Vec<i1
         let some = 16.min(shards.len());
         let start = if shards.is_empty() { 0 } else { at as usize * 7919 % shards.len() };
         let around = shards[start..].iter().chain(&shards[..start]).copied();
-        let best = around.clone().take(some).filter(|shard| fits(*shard)).min_by_key(|s| (peak(*s), *s));
+        let best =
+            around.clone().take(some).filter(|shard| fits(*shard)).min_by_key(|s| (peak(*s), *s));
         match best.or_else(|| around.skip(some).find(|shard| fits(*shard))) {
             None => misfits.push(at),
             Some(shard) => {

@@ -39,9 +39,8 @@ impl History {
         now_us: i64,
     ) -> bool {
         self.forget(now_us);
-        let left = |(moved, shard, _): &(NamespaceName, ShardName, i64)| {
-            moved == namespace && shard == to
-        };
+        let left =
+            |(moved, shard, _): &(NamespaceName, ShardName, i64)| moved == namespace && shard == to;
         let back = self.last.contains_key(namespace) && self.moves.iter().any(left);
         self.thrashed += u64::from(back);
         self.moves.push_back((namespace.clone(), from.clone(), now_us));

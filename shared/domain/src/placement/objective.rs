@@ -86,7 +86,11 @@ pub fn level_text(level: usize, value: i128) -> String {
     let share = |value: i128| percent(i64::try_from(value).unwrap_or(i64::MAX));
     match level {
         0 if value % i128::from(FULL) == 0 => (value / i128::from(FULL)).to_string(),
-        0 => format!("{}, {} over capacity", value / i128::from(FULL), share(value % i128::from(FULL))),
+        0 => format!(
+            "{}, {} over capacity",
+            value / i128::from(FULL),
+            share(value % i128::from(FULL))
+        ),
         1 => format!("{} over the soft limit", share(value)),
         2 => format!("{value} pairs"),
         4 => share(value),

@@ -197,7 +197,8 @@ impl Plan {
             for step in steps {
                 let cost = problem.cost_of(step.namespace);
                 let pace = order.pace;
-                longest = longest.max(pace.move_ms.saturating_add(pace.cost_ms.saturating_mul(cost)));
+                longest =
+                    longest.max(pace.move_ms.saturating_add(pace.cost_ms.saturating_mul(cost)));
                 moves.push(PlannedMove {
                     namespace: problem.name(step.namespace).clone(),
                     generation: generation(step.namespace),
@@ -371,7 +372,8 @@ fn reason(problem: &Problem, outcome: &Outcome, step: Step) -> String {
     }
     let loads = shape.ratio_of(step.from).iter().zip(board.state().load_of(step.from));
     let full = loads.map(|(ratio, load)| ratio.millionths(*load)).enumerate();
-    let (dimension, peak) = full.max_by_key(|(at, full)| (*full, std::cmp::Reverse(*at))).unwrap_or((0, 0));
+    let (dimension, peak) =
+        full.max_by_key(|(at, full)| (*full, std::cmp::Reverse(*at))).unwrap_or((0, 0));
     let name = shape.dimensions().get(dimension).map_or("", String::as_str);
     let limit = if peak > board.policy().soft() { board.policy().soft() } else { outcome.target };
     if peak > limit {

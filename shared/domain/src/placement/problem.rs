@@ -240,8 +240,7 @@ impl Problem {
     pub(super) fn score(&self, scorer: &Scorer<'_>, placement: &[u32]) -> Score {
         let mut score = scorer.whole();
         for (at, (now, was)) in placement.iter().zip(&self.shard).enumerate() {
-            let broken =
-                *now == NONE || !self.board.shape.admitted(self.rule[at]).has(*now);
+            let broken = *now == NONE || !self.board.shape.admitted(self.rule[at]).has(*now);
             score.0[0] += i128::from(broken) * i128::from(FULL);
             if now != was && *was != NONE {
                 score.0[7] += i128::from(self.cost[at]);

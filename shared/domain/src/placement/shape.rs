@@ -254,8 +254,7 @@ impl Shape {
         }
         for dimension in 0..self.width() {
             let capacity = i128::from(self.capacity_of(at)[dimension]);
-            let (total, unlimited) =
-                (&mut self.total[dimension], &mut self.unlimited[dimension]);
+            let (total, unlimited) = (&mut self.total[dimension], &mut self.unlimited[dimension]);
             match (capacity, add) {
                 (0, true) => *unlimited += 1,
                 (0, false) => *unlimited -= 1,

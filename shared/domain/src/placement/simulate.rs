@@ -121,7 +121,8 @@ pub fn run_from(
     let mut all = Vec::new();
     for day in 0..scenario.days {
         let today = days(day);
-        let events: Vec<Event> = scenario.events.iter().filter(|(on, _)| *on == day).map(|(_, e)| e.clone()).collect();
+        let events: Vec<Event> =
+            scenario.events.iter().filter(|(on, _)| *on == day).map(|(_, e)| e.clone()).collect();
         events.iter().for_each(|event| happen(&mut fleet, event));
         if day > 0 {
             drift(&mut fleet, scenario, &mut random);

@@ -190,7 +190,11 @@ fn what_a_lost_domain_would_need_elsewhere_is_kept_free() {
     }
     let mut board = board(shards);
     let gold = Constraints {
-        selector: vec![Requirement { key: "tier".into(), operator: Operator::Exists, values: vec![] }],
+        selector: vec![Requirement {
+            key: "tier".into(),
+            operator: Operator::Exists,
+            values: vec![],
+        }],
         ..Constraints::default()
     };
     let needs = board.needs(&[40, 0], &gold, None, "");

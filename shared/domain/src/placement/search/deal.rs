@@ -5,10 +5,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use super::{
-    super::{
-        amount::Ratio,
-        state::NONE,
-    },
+    super::{amount::Ratio, state::NONE},
     Mode, Scope,
     work::{ENDLESS, Work},
 };
@@ -184,8 +181,7 @@ impl Work<'_> {
     /// one alone is enough, and then the smallest that is.
     fn gives_up(&self, shard: u32, tried: &[bool]) -> Vec<u32> {
         let mut need = self.need(shard);
-        let mut by_use: Vec<(i64, u32)> = self
-            .members[shard as usize]
+        let mut by_use: Vec<(i64, u32)> = self.members[shard as usize]
             .iter()
             .filter(|namespace| !tried[**namespace as usize] && self.is_plain(**namespace))
             .map(|namespace| (-self.usefulness(*namespace, shard, &need), *namespace))
@@ -299,7 +295,8 @@ impl Work<'_> {
 
     fn has_slack(&self, shard: u32) -> bool {
         let load = self.state.load_of(shard).iter();
-        load.zip(self.ceiling_of(shard)).all(|(load, ceiling)| load < ceiling || *ceiling == ENDLESS)
+        load.zip(self.ceiling_of(shard))
+            .all(|(load, ceiling)| load < ceiling || *ceiling == ENDLESS)
     }
 
     /// Of some of the shards, the one where the squares of the loads grow least.

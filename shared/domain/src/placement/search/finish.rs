@@ -95,4 +95,3 @@ impl Work<'_> {
                 .all(|(d, own)| *own == 0 || load[d] + i128::from(*own) <= ceiling[d])
     }
 }
-

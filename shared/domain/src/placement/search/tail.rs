@@ -8,10 +8,7 @@ use std::{
 use foldhash::fast::FixedState;
 
 use super::{
-    super::{
-        amount::millionths,
-        state::NONE,
-    },
+    super::{amount::millionths, state::NONE},
     Mode,
     deal::Draw,
     work::Work,
@@ -239,8 +236,7 @@ impl Work<'_> {
                 if *partner == look.shard {
                     continue;
                 }
-                let found =
-                    self.swap_with(namespace, *partner, (&look.need, look.worst), sorted);
+                let found = self.swap_with(namespace, *partner, (&look.need, look.worst), sorted);
                 if let Some((over, other)) = found {
                     if best.is_none_or(|(least, ..)| over < least) {
                         best = Some((over, *partner, other));

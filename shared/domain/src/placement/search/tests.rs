@@ -91,7 +91,10 @@ impl Fleet {
             };
             let on = usize::from(member.shard);
             let shard = (on < 2 * count).then(|| name(on % count));
-            let to = member.to.map(|to| name(usize::from(to) % count)).filter(|to| Some(to) != shard.as_ref());
+            let to = member
+                .to
+                .map(|to| name(usize::from(to) % count))
+                .filter(|to| Some(to) != shard.as_ref());
             problem.push(&Member {
                 name: format!("ns-{at:03}").parse().unwrap(),
                 demand: &member.demand,
@@ -109,29 +112,24 @@ impl Fleet {
 }
 
 fn fleets() -> impl Strategy<Value = Fleet> {
-    let member = (
-        (1..40_i64, 0..9_i64),
-        0..20_u8,
-        prop::option::weighted(0.05, 0..8_u8),
-        0..12_u8,
-        0..8_u8,
-        0..10_u8,
-        1..300_i64,
-        prop::bool::weighted(0.1),
-    )
-        .prop_map(|((dags, slots), shard, to, asks, group, mates, cost, hold)| Member8 {
-            demand: [dags, slots],
-            shard,
-            to,
-            asks,
-            group,
-            mates,
-            cost,
-            hold,
+    let member =
+        (
+            (1..40_i64, 0..9_i64),
+            0..20_u8,
+            prop::option::weighted(0.05, 0..8_u8),
+            0..12_u8,
+            0..8_u8,
+            0..10_u8,
+            1..300_i64,
+            prop::bool::weighted(0.1),
+        )
+            .prop_map(|((dags, slots), shard, to, asks, group, mates, cost, hold)| {
+                Member8 { demand: [dags, slots], shard, to, asks, group, mates, cost, hold }
+            });
+    let policy =
+        (0..200_000_i64, 0..3_u32, any::<bool>()).prop_map(|(tolerance, most, resilience)| {
+            Policy { tolerance, group_max_per_domain: most, resilience, ..Policy::default() }
         });
-    let policy = (0..200_000_i64, 0..3_u32, any::<bool>()).prop_map(|(tolerance, most, resilience)| {
-        Policy { tolerance, group_max_per_domain: most, resilience, ..Policy::default() }
-    });
     (
         policy,
         prop::collection::vec((20..200_i64, 0..12_u8, 0..14_u8), 1..8),
@@ -141,13 +139,19 @@ fn fleets() -> impl Strategy<Value = Fleet> {
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
-    let budget = prop_oneof![Just((0, 0)), (1..500_i64).prop_map(|c| (c, 0)), (1..5_usize).prop_map(|m| (0, m))];
-    (any::<bool>(), any::<u64>(), budget).prop_map(|(emergency, seed, (cost_max, moves_max))| Settings {
-        mode: if emergency { Mode::Emergency } else { Mode::Periodic },
-        seed,
-        cost_max,
-        moves_max,
-        ..Settings::default()
+    let budget = prop_oneof![
+        Just((0, 0)),
+        (1..500_i64).prop_map(|c| (c, 0)),
+        (1..5_usize).prop_map(|m| (0, m))
+    ];
+    (any::<bool>(), any::<u64>(), budget).prop_map(|(emergency, seed, (cost_max, moves_max))| {
+        Settings {
+            mode: if emergency { Mode::Emergency } else { Mode::Periodic },
+            seed,
+            cost_max,
+            moves_max,
+            ..Settings::default()
+        }
     })
 }
 
@@ -219,7 +223,10 @@ fn check(problem: &Problem, settings: &Settings) -> Result<Outcome, TestCaseErro
     let before = violations(problem, problem.placement(), problem.board().state());
     for (what, how_badly) in violations(problem, &after, &state) {
         let known = before.iter().find(|(known, _)| *known == what);
-        prop_assert!(known.is_some_and(|(_, known)| *known >= how_badly), "{what}: {how_badly}, {known:?}");
+        prop_assert!(
+            known.is_some_and(|(_, known)| *known >= how_badly),
+            "{what}: {how_badly}, {known:?}"
+        );
     }
     for step in &outcome.steps {
         prop_assert!(shape.open().has(step.to), "it goes to a shard that takes something");
@@ -243,8 +250,11 @@ fn check(problem: &Problem, settings: &Settings) -> Result<Outcome, TestCaseErro
     prop_assert!(settings.moves_max == 0 || moved.len() <= settings.moves_max);
 
     // A lower bound is one.
-    if after.iter().all(|shard| *shard != NONE) && outcome.after.0[0] == 0 && outcome.after.0[3] == 0
-        && shape.all().all(|(_, shard)| !shard.draining) {
+    if after.iter().all(|shard| *shard != NONE)
+        && outcome.after.0[0] == 0
+        && outcome.after.0[3] == 0
+        && shape.all().all(|(_, shard)| !shard.draining)
+    {
         // One is rounded up, the other down.
         prop_assert!(outcome.peak_after + 1 >= outcome.bounds.peak(), "{outcome:?}");
     }
@@ -482,7 +492,8 @@ fn order(settings: Settings) -> Order {
 #[test]
 fn ten_to_the_eighteenth_is_a_weight_like_any_other() {
     let huge = 1_000_000_000_000_000_000;
-    let shards = (0..3).map(|at| Shard::new(format!("shard-{at}").parse().unwrap(), vec![5 * huge]));
+    let shards =
+        (0..3).map(|at| Shard::new(format!("shard-{at}").parse().unwrap(), vec![5 * huge]));
     let mut problem = Problem::new(&["bytes"], Policy::default(), shards.collect());
     for at in 0..12 {
         problem.push(&Member {
@@ -506,7 +517,14 @@ fn ten_to_the_eighteenth_is_a_weight_like_any_other() {
 fn a_generated_fleet_is_brought_to_within_a_percent_with_few_moves() {
     for weights in [Weights::Lognormal(150), Weights::Ratio(20), Weights::PowerLaw(20)] {
         let policy = Policy { tolerance: 8_000, ..Policy::default() };
-        let recipe = Recipe { namespaces: 20_000, shards: 100, weights, flat_cost: 1, policy, ..Recipe::default() };
+        let recipe = Recipe {
+            namespaces: 20_000,
+            shards: 100,
+            weights,
+            flat_cost: 1,
+            policy,
+            ..Recipe::default()
+        };
         let problem = recipe.generate();
         let outcome = check(&problem, &Settings::default()).unwrap();
         assert_eq!(outcome.stop, Stop::Reached, "{weights:?}: {outcome:?}");
@@ -520,7 +538,8 @@ fn a_generated_fleet_is_brought_to_within_a_percent_with_few_moves() {
 
 #[test]
 fn a_whole_fleet_without_shards_is_placed() {
-    let recipe = Recipe { namespaces: 20_000, shards: 50, start: Start::Unplaced, ..Recipe::default() };
+    let recipe =
+        Recipe { namespaces: 20_000, shards: 50, start: Start::Unplaced, ..Recipe::default() };
     let problem = recipe.generate();
     let outcome = check(&problem, &Settings::default()).unwrap();
     assert_eq!(outcome.steps.len(), 20_000);
@@ -529,7 +548,14 @@ fn a_whole_fleet_without_shards_is_placed() {
 
 #[test]
 fn losing_a_shard_moves_only_what_was_on_it() {
-    let recipe = Recipe { namespaces: 5_000, shards: 50, start: Start::Skewed(100_000), empty_shards: 0, fill: 400_000, ..Recipe::default() };
+    let recipe = Recipe {
+        namespaces: 5_000,
+        shards: 50,
+        start: Start::Skewed(100_000),
+        empty_shards: 0,
+        fill: 400_000,
+        ..Recipe::default()
+    };
     let snapshot = Snapshot::of(&recipe.generate(), 0, &|_| 0);
     let lost = snapshot.shards[7].name.clone();
     let mut after = snapshot.clone();
@@ -545,7 +571,14 @@ fn losing_a_shard_moves_only_what_was_on_it() {
 
 #[test]
 fn draining_and_filling_touch_nothing_else() {
-    let recipe = Recipe { namespaces: 2_000, shards: 20, start: Start::Skewed(300_000), empty_shards: 0, fill: 500_000, ..Recipe::default() };
+    let recipe = Recipe {
+        namespaces: 2_000,
+        shards: 20,
+        start: Start::Skewed(300_000),
+        empty_shards: 0,
+        fill: 500_000,
+        ..Recipe::default()
+    };
     let mut snapshot = Snapshot::of(&recipe.generate(), 0, &|_| 0);
     snapshot.shards[3].draining = true;
     let problem = snapshot.problem().unwrap();
@@ -604,7 +637,10 @@ fn a_gain_that_is_not_worth_it_moves_nothing() {
     assert!(!free.steps.is_empty());
     let dear = Settings { gain_min: i64::MAX, ..Settings::default() };
     // Overload is always worth it; without any, only the gain counts.
-    let snapshot = Snapshot { policy: Policy { soft_limit: 10 * FULL, ..*problem.board().policy() }, ..Snapshot::of(&problem, 0, &|_| 0) };
+    let snapshot = Snapshot {
+        policy: Policy { soft_limit: 10 * FULL, ..*problem.board().policy() },
+        ..Snapshot::of(&problem, 0, &|_| 0)
+    };
     let problem = snapshot.problem().unwrap();
     if problem.score_now().0[..5] == [0; 5] {
         let outcome = problem.rebalance(&dear, 1, &never);
@@ -623,14 +659,20 @@ fn a_stale_plan_says_what_changed() {
     snapshot.namespaces[at].shard = Some(first.to.clone());
     let changes = plan.check(&snapshot.problem().unwrap(), &|_| 1, &|_| false);
     let from = first.from.clone().unwrap();
-    let expected = format!("{} was on {from} at generation 1, is on {} at generation 1", first.namespace, first.to);
+    let expected = format!(
+        "{} was on {from} at generation 1, is on {} at generation 1",
+        first.namespace, first.to
+    );
     assert_eq!(changes, [expected]);
     let mut snapshot = Snapshot::of(&problem, 8, &|_| 1);
     for shard in snapshot.shards.iter_mut().filter(|shard| shard.name == first.to) {
         shard.closed.push(Refusal::new("CORDONED", "cordoned by ann: disk"));
     }
     let changes = plan.check(&snapshot.problem().unwrap(), &|_| 1, &|_| false);
-    assert!(changes[0].contains("no longer takes") && changes[0].contains("CORDONED"), "{changes:?}");
+    assert!(
+        changes[0].contains("no longer takes") && changes[0].contains("CORDONED"),
+        "{changes:?}"
+    );
     let changes = plan.check(&problem, &|_| 2, &|_| false);
     assert_eq!(changes.len(), plan.moves.len(), "other generations");
     let forged = Plan { moves: plan.moves[1..].to_vec(), ..plan.clone() };

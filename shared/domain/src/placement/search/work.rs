@@ -265,9 +265,8 @@ impl<'a> Work<'a> {
             self.put(*namespace, *to);
         }
         change.0[4] = self.missing() - missing;
-        let refused = |(namespace, to): &(u32, u32)| {
-            self.is_crowded(*to) || self.is_bunched(*namespace, *to)
-        };
+        let refused =
+            |(namespace, to): &(u32, u32)| self.is_crowded(*to) || self.is_bunched(*namespace, *to);
         let better = if moves.iter().any(refused) || self.overfills(&back) {
             false
         } else if emergency {
