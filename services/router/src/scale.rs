@@ -151,7 +151,7 @@ fn tools(store: &Arc<Store>, live: &Arc<Live>, metrics: &Arc<Metrics>) -> Tools 
         namespaces_max: 20_000,
         keep_retired: Duration::from_hours(24),
         events: crate::config::EventsConfig::default(),
-        policy: Default::default(),
+        policy: airfleet_domain::placement::Policy::default(),
     }
 }
 

@@ -206,7 +206,7 @@ pub(crate) async fn world_with(manifest: &[&str], change: impl FnOnce(&mut Limit
         namespaces_max: 1000,
         keep_retired: Duration::from_hours(24),
         events: crate::config::EventsConfig::default(),
-        policy: Default::default(),
+        policy: airfleet_domain::placement::Policy::default(),
     };
     let leader = Leader::begin(tools.clone(), term).await.unwrap();
     let world = World { clock, tools, leader, _database: database };
