@@ -180,7 +180,7 @@ def test_sweeping_is_rare(folder: Path) -> None:
     assert lines(folder) == []
     one.settle(subject("payments__gone", "payments/gone.py"), [finding()])
     spool_of(folder).holds_any()
-    assert lines(folder), "swept within the hour"
+    assert lines(folder), "swept just before"
 
 
 def _settle_many(folder: Path, rounds: int) -> None:

@@ -24,8 +24,8 @@ mod service;
 mod wait;
 
 pub use airflow::{
-    AirflowShard, AirflowShardBuilder, AirflowVersion, Component, DAGS_FOLDER, Health, Progress,
-    Stack,
+    AirflowShard, AirflowShardBuilder, AirflowVersion, Component, DAGS_FOLDER, Environment, Health,
+    Progress, Stack,
 };
 pub use error::{Error, Result};
 pub use port::Port;

@@ -39,7 +39,8 @@ REFRESH_S = 60.0
 """A file whose findings stay the same is written at most this often."""
 KEEP_S = 24 * 3600.0
 """A file that nobody refreshed for so long is removed."""
-SWEEP_S = 3600.0
+SWEEP_S = 60.0
+"""How often what belongs to nobody any more is looked for."""
 LIST_S = 5.0
 """How long a process believes what it knows of the folder."""
 

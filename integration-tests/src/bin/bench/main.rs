@@ -7,6 +7,7 @@
 
 mod agents;
 mod batch;
+mod policy;
 mod probes;
 mod resolve;
 mod restart;
@@ -72,6 +73,12 @@ enum Group {
     Agents,
     /// What an agent costs the metadata database, and itself.
     Probes,
+    /// What the guardrails cost a DAG and a task while Airflow parses.
+    Policy,
+    /// One of many generated DAGs, as a worker parses it.
+    Parsing,
+    /// Real cron schedules, smoothed.
+    Smoothing,
 }
 
 impl Group {
@@ -84,6 +91,9 @@ impl Group {
             Self::Restart => restart::run(rig, report).await,
             Self::Agents => agents::run(rig, report).await,
             Self::Probes => probes::run(rig, report).await,
+            Self::Policy => policy::cost(rig, report).await,
+            Self::Parsing => policy::parsing(rig, report).await,
+            Self::Smoothing => policy::smoothing(rig, report).await,
         }
     }
 

@@ -37,6 +37,7 @@ pub struct AirflowShardBuilder {
     concurrency: u32,
     queues: Vec<String>,
     env: Vec<(String, String)>,
+    packages: Vec<PathBuf>,
     ready_limit: Duration,
     progress: Arc<dyn Fn(&Progress) + Send + Sync>,
 }
@@ -65,6 +66,7 @@ impl AirflowShardBuilder {
             concurrency: 2,
             queues: vec!["default".to_owned()],
             env: Vec::new(),
+            packages: Vec::new(),
             ready_limit: READY_LIMIT,
             progress: Arc::new(|_| ()),
         }
@@ -134,6 +136,13 @@ impl AirflowShardBuilder {
         self
     }
 
+    /// Builds the Python package whose source is in `folder` and installs it for
+    /// all components, with its entry points and without its dependencies.
+    pub fn python_package(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.packages.push(folder.into());
+        self
+    }
+
     /// How long the components may take to be ready; five minutes unless told.
     pub fn ready_limit(mut self, limit: Duration) -> Self {
         self.ready_limit = limit;
@@ -163,9 +172,12 @@ impl AirflowShardBuilder {
         let home = sandbox.folder().join("airflow");
         make_home(&home)?;
         let dags = self.prepare_dags(sandbox.folder())?;
-        let environment = steps
+        let mut environment = steps
             .slow("installing Airflow, this once", Environment::ensure(self.version, &sandbox))
             .await?;
+        for source in &self.packages {
+            environment = environment.install(source, &sandbox).await?;
+        }
         let template = steps
             .slow("migrating a database to copy, this once", environment.template(stack))
             .await?;

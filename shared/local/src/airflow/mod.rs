@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use boot::AirflowShardBuilder;
+pub use environment::Environment;
 use futures::future::join_all;
 pub use settings::DAGS_FOLDER;
 
