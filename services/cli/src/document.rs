@@ -30,7 +30,7 @@ pub struct Document<S> {
 }
 
 /// What the registry keeps beside an entry.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Kept {
     /// Set by the registry; another one where the name was taken anew.
@@ -57,6 +57,10 @@ pub struct NamespaceStatus {
     /// Where it is; left out until the router has seen it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assignment: Option<Assignment>,
+    /// Whether a shard owns it although the manifest no longer has it; left out where it does not.
+    /// The spec is then what the router remembers of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub orphaned: bool,
 }
 
 /// `status` of a shard.
@@ -97,6 +101,9 @@ pub struct Assignment {
     /// When it last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update_time: Option<Timestamp>,
+    /// The namespace's prefixes; a namespace's document has them in its spec.
+    #[serde(skip)]
+    pub prefixes: Vec<String>,
 }
 
 impl Assignment {
@@ -118,6 +125,7 @@ impl From<router::Assignment> for Assignment {
             pinned_shard: wire.pinned_shard,
             reason: wire.reason,
             revision: wire.revision,
+            prefixes: wire.prefixes,
         }
     }
 }
@@ -460,7 +468,7 @@ mod tests {
             revision: 7,
             ..Default::default()
         };
-        let status = NamespaceStatus { kept, assignment: Some(assignment.into()) };
+        let status = NamespaceStatus { kept, assignment: Some(assignment.into()), orphaned: false };
         Document { entry, status }
     }
 

@@ -6,9 +6,9 @@ mod change;
 mod describe;
 mod show;
 
-use airfleet_domain::manifest::Namespace;
 use airfleet_proto::{
-    registry::v1::{GetNamespaceRequest, ListNamespacesRequest},
+    common::v1::SelectorRequirement,
+    registry::v1::{self as wire, GetNamespaceRequest, ListNamespacesRequest},
     router::v1::{GetAssignmentRequest, ListAssignmentsRequest},
 };
 use clap::Subcommand;
@@ -21,7 +21,7 @@ pub(crate) use self::{
 };
 use crate::{
     args::{DoneForm, Form},
-    document::{self, Assignment, Document, Kept, List, NamespaceStatus},
+    document::{self, Assignment, Document, List, NamespaceStatus},
     error::{Error, Exit, Result},
     pages::{self, PAGE},
     selector::Selector,
@@ -38,6 +38,7 @@ pub enum Command {
   airfleet namespace list
   airfleet ns list -l 'tier in (gold,silver),!legacy' --owner payments-team -o wide
   airfleet ns list --shard shard-a -o name
+  airfleet ns list --orphaned                        owned by a shard, and in no manifest
   airfleet ns list -o json | jq -r '.items[] | [.metadata.name, .status.assignment.shard] | @tsv'"
     )]
     List(ListArgs),
@@ -100,6 +101,9 @@ pub struct ListArgs {
     /// Only those that no shard owns
     #[arg(long)]
     unplaced: bool,
+    /// Only those that a shard owns although the manifest no longer has them
+    #[arg(long, conflicts_with_all = ["selector", "owner", "unplaced"])]
+    orphaned: bool,
     /// Output form
     #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
     output: Form,
@@ -132,25 +136,18 @@ async fn list(session: &mut Session<'_>, args: ListArgs) -> Result<Exit> {
     let selector = args.selector.unwrap_or_default();
     let selector: Vec<_> = selector.0.into_iter().map(Into::into).collect();
     let owner = args.owner.unwrap_or_default();
-    let registry = &session.registry;
-    let namespaces = pages::all(async |page_token| {
-        let request = ListNamespacesRequest {
-            page_size: PAGE,
-            page_token,
-            selector: selector.clone(),
-            owner: owner.clone(),
-        };
-        let answer = registry
-            .call("cannot list namespaces", async |mut client| {
-                client.list_namespaces(request.clone()).await
-            })
-            .await?;
-        Ok((answer.namespaces, answer.next_page_token))
-    })
-    .await?;
-    let by_place = args.shard.is_some() || args.unplaced;
-    let names: Vec<String> = namespaces.iter().map(|n| n.name.clone()).collect();
-    let assignments = match assignments(session, &names, args.shard.as_deref()).await {
+    let namespaces = namespaces(session, &selector, &owner).await?;
+    let by_place = args.shard.is_some() || args.unplaced || args.orphaned;
+    // What the manifest forgot has neither labels nor owners to be chosen by.
+    let with_orphans = selector.is_empty() && owner.is_empty() && !args.unplaced;
+    let shard = args.shard.as_deref().unwrap_or_default();
+    let names: Vec<&str> = namespaces.iter().map(|n| n.name.as_str()).collect();
+    let found = if with_orphans || names.len() > SINGLY_MAX {
+        all_assignments(session, shard).await
+    } else {
+        assignments(session, &names).await
+    };
+    let mut assignments = match found {
         Ok(assignments) => assignments,
         // People get what is known; a script must not take "not known" for "not assigned".
         Err(error) if args.output.is_table() && !by_place => {
@@ -161,16 +158,22 @@ async fn list(session: &mut Session<'_>, args: ListArgs) -> Result<Exit> {
     };
     let mut rows = Vec::with_capacity(namespaces.len());
     for wire in namespaces {
-        let (namespace, kept) = document::namespace(wire)?;
-        let assignment = assignments.get(&namespace.metadata.name).cloned();
+        let mut row = Row::declared(document::namespace(wire)?);
+        row.assignment = assignments.remove(&row.namespace.metadata.name);
+        let assignment = row.assignment.as_ref();
         let is_wanted = match (&args.shard, args.unplaced) {
-            (Some(shard), _) => assignment.as_ref().is_some_and(|a| a.shard == *shard),
-            (None, true) => !assignment.as_ref().is_some_and(Assignment::is_assigned),
+            _ if args.orphaned => false,
+            (Some(shard), _) => assignment.is_some_and(|a| a.shard == *shard),
+            (None, true) => !assignment.is_some_and(Assignment::is_assigned),
             (None, false) => true,
         };
         if is_wanted {
-            rows.push(Row { namespace, kept, assignment });
+            rows.push(row);
         }
+    }
+    if with_orphans {
+        rows.extend(orphans(session, assignments).await?);
+        rows.sort_by(|a, b| a.namespace.metadata.name.cmp(&b.namespace.metadata.name));
     }
     if rows.is_empty() && args.output.is_table() {
         let filtered = by_place || !selector.is_empty() || !owner.is_empty();
@@ -184,32 +187,54 @@ async fn list(session: &mut Session<'_>, args: ListArgs) -> Result<Exit> {
     print(session, rows, args.output, true)
 }
 
+/// The namespaces that the manifest has.
+async fn namespaces(
+    session: &Session<'_>,
+    selector: &[SelectorRequirement],
+    owner: &str,
+) -> Result<Vec<wire::Namespace>> {
+    let registry = &session.registry;
+    pages::all(async |page_token| {
+        let request = ListNamespacesRequest {
+            page_size: PAGE,
+            page_token,
+            selector: selector.to_vec(),
+            owner: owner.to_owned(),
+        };
+        let answer = registry
+            .call("cannot list namespaces", async |mut client| {
+                client.list_namespaces(request.clone()).await
+            })
+            .await?;
+        Ok((answer.namespaces, answer.next_page_token))
+    })
+    .await
+}
+
 type Assignments = std::collections::HashMap<String, Assignment>;
 
 /// More names than this are faster to look up in the whole list.
 const SINGLY_MAX: usize = 16;
 
-/// The assignments of some namespaces; those that the router has not seen are missing.
-async fn assignments(
-    session: &Session<'_>,
-    names: &[String],
-    shard: Option<&str>,
-) -> Result<Assignments> {
-    let router = &session.router;
+/// The assignments of a few namespaces; those that the router has not seen are missing.
+async fn assignments(session: &Session<'_>, names: &[&str]) -> Result<Assignments> {
     let mut found = Assignments::new();
-    if names.len() <= SINGLY_MAX {
-        for name in names {
-            if let Some(assignment) = assignment(session, name).await? {
-                found.insert(name.clone(), assignment);
-            }
+    for name in names {
+        if let Some(assignment) = assignment(session, name).await? {
+            found.insert((*name).to_owned(), assignment);
         }
-        return Ok(found);
     }
+    Ok(found)
+}
+
+/// All assignments, or those of one shard.
+async fn all_assignments(session: &Session<'_>, shard: &str) -> Result<Assignments> {
+    let router = &session.router;
     let listed = pages::all(async |page_token| {
         let request = ListAssignmentsRequest {
             page_size: PAGE,
             page_token,
-            shard: shard.unwrap_or_default().to_owned(),
+            shard: shard.to_owned(),
             ..Default::default()
         };
         let answer = router
@@ -220,8 +245,20 @@ async fn assignments(
         Ok((answer.assignments, answer.next_page_token))
     })
     .await?;
-    found.extend(listed.into_iter().map(|wire| (wire.namespace.clone(), wire.into())));
-    Ok(found)
+    Ok(listed.into_iter().map(|wire| (wire.namespace.clone(), wire.into())).collect())
+}
+
+/// Of assignments that the manifest did not have: those that it still does not have.
+async fn orphans(session: &Session<'_>, unknown: Assignments) -> Result<Vec<Row>> {
+    let mut owned: Assignments = unknown.into_iter().filter(|(_, a)| a.is_assigned()).collect();
+    if owned.is_empty() {
+        return Ok(Vec::new());
+    }
+    // One may have been registered after the manifest was listed.
+    for wire in namespaces(session, &[], "").await? {
+        owned.remove(&wire.name);
+    }
+    Ok(owned.into_values().map(Row::orphan).collect())
 }
 
 /// One namespace's assignment; `None` until the router has seen it.
@@ -240,8 +277,9 @@ async fn assignment(session: &Session<'_>, name: &str) -> Result<Option<Assignme
     }
 }
 
-/// One namespace as the registry has it.
-async fn declared(session: &Session<'_>, name: &str) -> Result<(Namespace, Kept)> {
+/// One namespace: as the registry has it, or as the router remembers it where a shard owns it all
+/// the same. Its assignment is known in the latter case only.
+async fn known(session: &Session<'_>, name: &str) -> Result<Row> {
     let request = GetNamespaceRequest { name: name.to_owned() };
     let answer = session
         .registry
@@ -250,8 +288,11 @@ async fn declared(session: &Session<'_>, name: &str) -> Result<(Namespace, Kept)
         })
         .await;
     match answer {
-        Ok(wire) => document::namespace(wire),
-        Err(error) if error.is_not_found() => Err(suggest(session, error, name).await),
+        Ok(wire) => document::namespace(wire).map(Row::declared),
+        Err(error) if error.is_not_found() => match assignment(session, name).await {
+            Ok(Some(assignment)) if assignment.is_assigned() => Ok(Row::orphan(assignment)),
+            _ => Err(suggest(session, error, name).await),
+        },
         Err(error) => Err(error),
     }
 }
@@ -275,12 +316,12 @@ async fn suggest(session: &Session<'_>, error: Error, name: &str) -> Error {
 async fn get(session: &mut Session<'_>, args: GetArgs) -> Result<Exit> {
     let mut rows = Vec::with_capacity(args.names.len());
     for name in &args.names {
-        let (namespace, kept) = declared(session, name).await?;
-        rows.push(Row { namespace, kept, assignment: None });
+        rows.push(known(session, name).await?);
     }
-    match assignments(session, &args.names, None).await {
+    let names: Vec<&str> = args.names.iter().map(String::as_str).collect();
+    match assignments(session, &names).await {
         Ok(mut assignments) => {
-            for row in &mut rows {
+            for row in rows.iter_mut().filter(|row| !row.orphaned) {
                 row.assignment = assignments.remove(&row.namespace.metadata.name);
             }
         }

@@ -244,6 +244,44 @@ fn namespaces_are_described_and_deleted() {
 }
 
 #[test]
+fn what_the_manifest_forgot_is_shown_as_long_as_a_shard_owns_it() {
+    let mut fleet = Fleet::with_shards();
+    let file = fleet.bench.write("pay.yaml", &namespace("pay"));
+    fleet.run(&["apply", "-f", &file, "--wait", "--timeout", "60"]).expect(0);
+    let orphans = |fleet: &Fleet| fleet.run(&["ns", "list", "--orphaned", "-o", "name"]).expect(0);
+    assert_eq!(orphans(&fleet), "");
+
+    // The registry's database is lost, as after a restore of an older one.
+    assert!(fleet.stop().success());
+    for entry in std::fs::read_dir(fleet.bench.path(".airfleet")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with("registry.db") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    fleet.restart();
+    let deadline = std::time::Instant::now() + common::LIMIT;
+    while orphans(&fleet) != "namespace/pay\n" {
+        assert!(std::time::Instant::now() < deadline, "it is not shown");
+    }
+    let table = fleet.run(&["ns", "list"]).expect(0);
+    assert!(table.contains("Orphaned"), "{table}");
+    let text = fleet.run(&["ns", "describe", "pay"]).expect(0);
+    assert!(text.contains("no longer has it; apply its YAML"), "{text}");
+    let document = fleet.run(&["ns", "get", "pay", "-o", "json"]).json(0);
+    assert_eq!(document["status"]["orphaned"], true);
+    assert_eq!(document["spec"]["prefixes"][0], "pay.");
+    let shard = document["status"]["assignment"]["shard"].as_str().unwrap();
+
+    // Declared again, it is where it was.
+    fleet.run(&["apply", "-f", &file, "--wait", "--timeout", "60"]).expect(0);
+    assert_eq!(orphans(&fleet), "");
+    let again = fleet.run(&["ns", "get", "pay", "-o", "json"]).json(0);
+    assert_eq!(again["status"]["assignment"]["shard"], shard);
+    assert_eq!(again["status"]["assignment"]["generation"], 1);
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let bench = Bench::new();
     let mut command = bench.command(&[]);

@@ -125,6 +125,7 @@ impl Report {
                     Entry::Namespace(_) => AnyStatus::Namespace(Box::new(NamespaceStatus {
                         assignment: assignments.remove(after.name()),
                         kept,
+                        orphaned: false,
                     })),
                     Entry::Shard(_) => {
                         AnyStatus::Shard(Box::new(ShardStatus { kept, state: None }))

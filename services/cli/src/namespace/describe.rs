@@ -13,7 +13,7 @@ use airfleet_proto::{
 use jiff::Timestamp;
 use prost_types::{Struct, Value, value::Kind as ValueKind};
 
-use super::{assignment, declared, show};
+use super::{Row, assignment, known, show};
 use crate::{
     document::{self, Assignment, Kept, ShardState},
     error::{Exit, Result},
@@ -36,6 +36,7 @@ struct Facts {
     assignment: Result<Option<Assignment>, String>,
     shard: Result<Option<ShardState>, String>,
     events: Result<Vec<AuditEvent>, String>,
+    orphaned: bool,
 }
 
 pub(super) async fn run(session: &mut Session<'_>, names: &[String]) -> Result<Exit> {
@@ -51,7 +52,7 @@ pub(super) async fn run(session: &mut Session<'_>, names: &[String]) -> Result<E
 /// Asks both services. That one is away, or does not let this caller see something, only leaves
 /// that part out.
 async fn gather(session: &Session<'_>, name: &str) -> Result<Facts> {
-    let (namespace, kept) = declared(session, name).await?;
+    let Row { namespace, kept, orphaned, .. } = known(session, name).await?;
     let assignment = assignment(session, name).await.map_err(|error| error.to_string());
     let shard = match &assignment {
         Ok(Some(assignment)) if !assignment.shard.is_empty() => {
@@ -81,7 +82,7 @@ async fn gather(session: &Session<'_>, name: &str) -> Result<Facts> {
         .await
         .map(|answer| answer.events)
         .map_err(|error| error.to_string());
-    Ok(Facts { namespace, kept, assignment, shard, events })
+    Ok(Facts { namespace, kept, assignment, shard, events, orphaned })
 }
 
 fn describe(facts: &Facts, paint: Paint, now: Timestamp) -> String {
@@ -107,12 +108,21 @@ fn declared_fields(facts: &Facts, now: Timestamp) -> Fields {
     let placement = &spec.placement;
     let mut fields = Fields::default();
     fields.add("Name", metadata.name.as_str());
+    if facts.orphaned {
+        fields.add(
+            "Manifest",
+            Cell::toned(
+                Tone::Bad,
+                "no longer has it; apply its YAML again to keep or to delete it",
+            ),
+        );
+    }
     fields.add_some("Description", metadata.description.as_str());
     fields.add_lines(
         "Labels",
         metadata.labels.iter().map(|(key, value)| format!("{key}={value}").into()),
     );
-    fields.add("Owners", spec.owners.join(", "));
+    fields.add("Owners", or_none(&spec.owners.join(", ")));
     fields.add_lines("Prefixes", spec.prefixes.iter().map(|prefix| prefix.as_str().into()));
     fields.add("Demand", or_none(&human::resources(&spec.demand)));
     fields.add_some("Selector", joined(placement.selector.iter().map(Requirement::to_string)));
@@ -134,7 +144,9 @@ fn declared_fields(facts: &Facts, now: Timestamp) -> Fields {
     if kept.update_time != kept.create_time {
         fields.add_some("Changed", when(kept.update_time));
     }
-    fields.add("Revision", kept.revision.to_string());
+    if !facts.orphaned {
+        fields.add("Revision", kept.revision.to_string());
+    }
     fields
 }
 
@@ -308,6 +320,7 @@ mod tests {
             assignment: Ok(Some(assignment)),
             shard: Err("cannot read it: no replica leads".into()),
             events: Ok(vec![event]),
+            orphaned: false,
         }
     }
 

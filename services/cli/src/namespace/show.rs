@@ -1,6 +1,6 @@
 //! Namespaces as rows of a table and as documents.
 
-use airfleet_domain::manifest::{Entry, Namespace};
+use airfleet_domain::manifest::{Entry, Metadata, Namespace, NamespaceSpec};
 use jiff::Timestamp;
 
 use crate::{
@@ -16,13 +16,44 @@ pub(super) struct Row {
     pub(super) namespace: Namespace,
     pub(super) kept: Kept,
     pub(super) assignment: Option<Assignment>,
+    /// Whether a shard owns it although the manifest no longer has it.
+    pub(super) orphaned: bool,
+}
+
+impl Row {
+    /// One that the manifest has.
+    pub(super) fn declared((namespace, kept): (Namespace, Kept)) -> Self {
+        Self { namespace, kept, assignment: None, orphaned: false }
+    }
+
+    /// One that only the router knows: what there is to say of it.
+    pub(super) fn orphan(assignment: Assignment) -> Self {
+        let namespace = Namespace {
+            metadata: Metadata { name: assignment.namespace.clone(), ..Metadata::default() },
+            spec: NamespaceSpec {
+                prefixes: assignment.prefixes.clone(),
+                ..NamespaceSpec::default()
+            },
+        };
+        let kept = Kept { uid: assignment.namespace_uid.clone(), ..Kept::default() };
+        Self { namespace, kept, assignment: Some(assignment), orphaned: true }
+    }
+
+    fn state(&self) -> Cell {
+        if self.orphaned {
+            Cell::toned(Tone::Bad, "Orphaned")
+        } else {
+            state(self.assignment.as_ref())
+        }
+    }
 }
 
 impl From<Row> for Document<NamespaceStatus> {
     fn from(row: Row) -> Self {
+        let Row { namespace, kept, assignment, orphaned } = row;
         Document {
-            entry: Entry::Namespace(row.namespace),
-            status: NamespaceStatus { kept: row.kept, assignment: row.assignment },
+            entry: Entry::Namespace(namespace),
+            status: NamespaceStatus { kept, assignment, orphaned },
         }
     }
 }
@@ -42,15 +73,16 @@ pub(super) fn table(rows: &[Row], wide: bool, now: Timestamp) -> Table {
         header.extend(["SLOTS ", "STARTS/H ", "GEN ", "PINNED", "PREFIXES", "LABELS", "REASON"]);
     }
     let mut table = Table::new(header);
-    for Row { namespace, kept, assignment } in rows {
+    for row in rows {
+        let Row { namespace, kept, assignment, .. } = row;
         let (metadata, spec) = (&namespace.metadata, &namespace.spec);
         let assignment = assignment.as_ref();
         let of = |text: fn(&Assignment) -> &str| assignment.map_or("", text);
         let mut cells: Vec<Cell> = vec![
             metadata.name.as_str().into(),
             or_none(of(|a| &a.shard)),
-            state(assignment),
-            human::list(&spec.owners, 3).into(),
+            row.state(),
+            or_none(&human::list(&spec.owners, 3)),
             spec.demand.dags.to_string().into(),
             kept.create_time.map(|time| human::age(time, now)).unwrap_or_default().into(),
         ];
@@ -103,9 +135,16 @@ mod tests {
             reason: "most room".into(),
             ..Assignment::default()
         };
+        let declared = Row::declared((namespace, kept));
+        let orphan = Assignment {
+            namespace: "forgotten".into(),
+            prefixes: vec!["forgotten.".into()],
+            ..assignment.clone()
+        };
         vec![
-            Row { namespace: namespace.clone(), kept: kept.clone(), assignment: Some(assignment) },
-            Row { namespace, kept, assignment: None },
+            Row { assignment: Some(assignment), ..declared.clone() },
+            declared,
+            Row::orphan(orphan),
         ]
     }
 
@@ -114,9 +153,10 @@ mod tests {
         let now = Timestamp::from_second(1_000_000 + 86_400).unwrap();
         assert_eq!(
             table(&rows(), false, now).render(Paint::PLAIN, ""),
-            "NAME       SHARD     STATE      OWNERS          DAGS   AGE\n\
-             payments   shard-a   Assigned   team-a,team-b     12   1d\n\
-             payments   <none>    Pending    team-a,team-b     12   1d\n"
+            "NAME        SHARD     STATE      OWNERS          DAGS   AGE\n\
+             payments    shard-a   Assigned   team-a,team-b     12   1d\n\
+             payments    <none>    Pending    team-a,team-b     12   1d\n\
+             forgotten   shard-a   Orphaned   <none>             0\n"
         );
     }
 
