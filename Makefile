@@ -15,9 +15,10 @@ setup: ## Install what is missing: Debian packages, uv, Airflow's Python environ
 demo: ## Two real Airflow shards, 55 real namespaces: the main job, start to end
 	@scripts/demo.sh
 
+# `cargo test` builds the binaries that tests start, too: those of every package with tests of its
+# own. Building them before would compile half of everything again, for other features.
 test: setup ## All tests, on real PostgreSQL, Redis, RabbitMQ, Prometheus and Airflow
-	@cargo build --workspace --bins --locked
-	cargo test --workspace --locked
+	@cargo test --workspace --locked
 	scripts/test-python.sh
 
 lint: ## Formatting, clippy, dependency rules, protocol style

@@ -3,7 +3,8 @@
 # shards with their agents, a fleet of 55 real namespaces. Ends with a summary; leaves nothing
 # running. Needs about 3 GB of memory; the first run also installs and compiles.
 #
-# AIRFLEET_DEMO_PACE=0 runs without the pauses that let a person read along.
+# AIRFLEET_DEMO_PACE=0 runs without the pauses that let a person read along. AIRFLEET_BIN names an
+# `airfleet` that is built already; then nothing is installed or compiled.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ROOT=$PWD
@@ -18,10 +19,14 @@ run() {
     sleep "$PACE"
 }
 
-step "Set-up"
-scripts/setup.sh --all
-cargo build --locked --workspace --bins
-export PATH="$ROOT/target/debug:$PATH"
+if [ -z "${AIRFLEET_BIN:-}" ]; then
+    step "Set-up"
+    scripts/setup.sh --airflow
+    cargo build --locked -p airfleet-cli --bin airfleet
+    AIRFLEET_BIN=${CARGO_TARGET_DIR:-target}/debug/airfleet
+fi
+AIRFLEET_BIN=$(realpath "$AIRFLEET_BIN")
+airfleet() { "$AIRFLEET_BIN" "$@"; }
 
 FOLDER=$(mktemp -d "${TMPDIR:-/tmp}/airfleet-demo.XXXXXX")
 DEV= WATCH=
@@ -47,7 +52,7 @@ trap 'exit 143' TERM
 
 step "The control plane and two Airflow shards come up"
 BEGUN=$SECONDS
-airfleet dev --shards 2 --dir "$FOLDER/state" --registry-port 0 --router-port 0 \
+"$AIRFLEET_BIN" dev --shards 2 --dir "$FOLDER/state" --registry-port 0 --router-port 0 \
     --ready-file "$FOLDER/ready.json" >"$FOLDER/dev.log" 2>&1 &
 DEV=$!
 SHOWN=0
@@ -86,7 +91,7 @@ RESOLVED=$(grep -c '^shard/' "$FOLDER/resolved")
 printf 'all %s dag_ids of the workflows at once: %s resolved\n' "$(wc -l <"$FOLDER/dag_ids")" "$RESOLVED"
 
 step "A watch shows an assignment change as it happens"
-airfleet watch --count 2 --timeout 60s >"$FOLDER/watch.log" 2>&1 &
+"$AIRFLEET_BIN" watch --count 2 --timeout 60s >"$FOLDER/watch.log" 2>&1 &
 WATCH=$!
 until grep -q . "$FOLDER/watch.log"; do sleep 0.1; kill -0 "$WATCH" || exit 1; done
 cat >"$FOLDER/new.yaml" <<'YAML'
@@ -131,6 +136,6 @@ cat <<EOF
   assignment changes seen by the watch             2
   processes left running                           ${LEFT}
 
-Try it yourself: target/debug/airfleet dev, then airfleet apply -f examples/fleet
+Try it yourself: ${AIRFLEET_BIN#"$ROOT"/} dev, then airfleet apply -f examples/fleet
 EOF
 test "$LEFT" -eq 0
