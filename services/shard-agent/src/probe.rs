@@ -161,8 +161,12 @@ pub(crate) struct Ticket {
 }
 
 async fn look_within<L: Look>(look: &mut L, limit: Duration) -> Result<L::Sight, Failure> {
+    let began = Instant::now();
     match tokio::time::timeout(limit, look.look()).await {
-        Ok(looked) => looked,
-        Err(_) => Err(Failure::Failed(format!("no answer within {limit:?}"))),
+        // A client that has the same limit may give up first, with words of its own.
+        Ok(Err(Failure::Failed(_))) if began.elapsed() >= limit => {}
+        Ok(looked) => return looked,
+        Err(_) => {}
     }
+    Err(Failure::Failed(format!("no answer within {limit:?}")))
 }

@@ -27,13 +27,22 @@ fn url(text: impl Into<String>) -> ConnectionUrl {
 }
 
 /// Asks again and again until there is an answer.
-async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + LIMIT;
+async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(LIMIT, || what.to_owned(), ask).await
+}
+
+/// The same with a limit of its own, and words that are asked for when it is reached.
+async fn eventually_within<T>(
+    limit: Duration,
+    what: impl Fn() -> String,
+    mut ask: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + limit;
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {limit:?}: {}", what());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

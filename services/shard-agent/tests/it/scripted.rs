@@ -23,7 +23,7 @@ use tokio_stream::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
-use crate::eventually;
+use crate::eventually_within;
 
 /// What it answers to agents that come.
 pub(crate) type Reception = Arc<dyn Fn(&Hello) -> Result<Welcome, Status> + Send + Sync>;
@@ -163,7 +163,24 @@ impl ScriptedRouter {
 
     /// What all reports add up to, once it is as `wanted` says.
     pub(crate) async fn when(&self, what: &str, wanted: impl Fn(&Report) -> bool) -> Report {
-        eventually(what, async || Some(self.merged()?).filter(|merged| wanted(merged))).await
+        self.within(crate::LIMIT, what, wanted).await
+    }
+
+    /// The same, for what takes an Airflow longer.
+    pub(crate) async fn within(
+        &self,
+        limit: Duration,
+        what: &str,
+        wanted: impl Fn(&Report) -> bool,
+    ) -> Report {
+        let last = std::cell::RefCell::new(None);
+        let look = async || {
+            let merged = self.merged();
+            last.replace(merged.clone());
+            merged.filter(|merged| wanted(merged))
+        };
+        let told = || format!("{what}; the last report: {:#?}", last.borrow());
+        eventually_within(limit, told, look).await
     }
 
     /// What all reports add up to.
