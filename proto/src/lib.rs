@@ -30,6 +30,14 @@ pub mod router {
         include!("gen/airfleet.router.v1.rs");
     }
 }
+/// Moves, served by the router.
+#[allow(missing_docs, clippy::pedantic, clippy::all)]
+pub mod moves {
+    /// `airfleet.moves.v1`.
+    pub mod v1 {
+        include!("gen/airfleet.moves.v1.rs");
+    }
+}
 /// The stream between agents and the router.
 #[allow(missing_docs, clippy::pedantic, clippy::all)]
 pub mod agent {

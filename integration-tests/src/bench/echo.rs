@@ -46,6 +46,7 @@ impl UnaryService<ResolveRequest> for Echo {
             state: 1,
             revision: 1_000_000,
             age_ms: 10,
+            retry_after_ms: 0,
         })))
     }
 }

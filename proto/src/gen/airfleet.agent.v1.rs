@@ -3,7 +3,7 @@
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AttachRequest {
     /// What it says.
-    #[prost(oneof = "attach_request::Message", tags = "1, 2, 3")]
+    #[prost(oneof = "attach_request::Message", tags = "1, 2, 3, 5, 6")]
     pub message: ::core::option::Option<attach_request::Message>,
 }
 /// Nested message and enum types in `AttachRequest`.
@@ -21,13 +21,20 @@ pub mod attach_request {
         /// them.
         #[prost(message, tag = "3")]
         OwnersQuery(super::OwnersQuery),
+        /// While a DesiredRole names a move: at once, whenever something in it changes, and first thing
+        /// on a new stream.
+        #[prost(message, tag = "5")]
+        MoveEvidence(super::MoveEvidence),
+        /// Answers an Inspect.
+        #[prost(message, tag = "6")]
+        Inspection(super::Inspection),
     }
 }
 /// What the router says.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AttachResponse {
     /// What it says.
-    #[prost(oneof = "attach_response::Message", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "attach_response::Message", tags = "1, 2, 3, 4, 5")]
     pub message: ::core::option::Option<attach_response::Message>,
 }
 /// Nested message and enum types in `AttachResponse`.
@@ -47,6 +54,9 @@ pub mod attach_response {
         /// Whose DAGs those are that the agent asked about.
         #[prost(message, tag = "4")]
         OwnersAnswer(super::OwnersAnswer),
+        /// Asks what the agent finds on its shard for a move.
+        #[prost(message, tag = "5")]
+        Inspect(super::Inspect),
     }
 }
 /// Says who the agent is.
@@ -158,6 +168,475 @@ pub struct DesiredRole {
     /// told of the namespace, also within a generation; an agent refuses one lower than it has seen.
     #[prost(int64, tag = "7")]
     pub revision: i64,
+    /// What else to do, while it is moved; unset otherwise.
+    #[prost(message, optional, tag = "10")]
+    pub r#move: ::core::option::Option<MoveTask>,
+}
+/// What a shard does in a move beside being in its role.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MoveTask {
+    /// The move.
+    #[prost(string, tag = "1")]
+    pub move_id: ::prost::alloc::string::String,
+    /// Which end of it the shard is.
+    #[prost(enumeration = "MoveSide", tag = "2")]
+    pub side: i32,
+    /// The shard at the other end.
+    #[prost(string, tag = "3")]
+    pub peer: ::prost::alloc::string::String,
+    /// Which try of the present step it is. A higher one says that the one before failed: begin anew,
+    /// without a pause.
+    #[prost(int32, tag = "4")]
+    pub attempt: i32,
+    /// What to send or take in, once the role is reached; unset where nothing.
+    #[prost(message, optional, tag = "5")]
+    pub transfer: ::core::option::Option<TransferTask>,
+}
+/// What to send or take in.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferTask {
+    /// Which part.
+    #[prost(enumeration = "TransferPart", tag = "1")]
+    pub part: i32,
+    /// How much of what happened goes along.
+    #[prost(enumeration = "super::super::common::v1::MoveHistory", tag = "2")]
+    pub history: i32,
+}
+/// What an agent saw of a move. Always whole. The agent keeps what it is made of in the shard's
+/// metadata database, in the transactions that make it true, so that one that starts anew says the
+/// same.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MoveEvidence {
+    /// The namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// The move that the order named.
+    #[prost(string, tag = "2")]
+    pub move_id: ::prost::alloc::string::String,
+    /// Revision of the order, the DesiredRole, that the agent obeyed when it looked.
+    #[prost(int64, tag = "3")]
+    pub revision: i64,
+    /// Attempt of that order.
+    #[prost(int32, tag = "4")]
+    pub attempt: i32,
+    /// The last role that was reached completely; unspecified where none was.
+    #[prost(enumeration = "super::super::common::v1::Role", tag = "5")]
+    pub role: i32,
+    /// Generation at which it was reached.
+    #[prost(int64, tag = "6")]
+    pub generation: i64,
+    /// What keeps it from being what it is to be; unset where it just goes on. Reported against the
+    /// attempt that is on, it ends that attempt: the router waits and orders the next one.
+    #[prost(message, optional, tag = "7")]
+    pub obstacle: ::core::option::Option<Obstacle>,
+    /// DAGs of the namespace that are parsed and not stale. At the source from STAGING on, at the
+    /// target once its files were parsed; unset before.
+    #[prost(message, optional, tag = "8")]
+    pub dag_ids: ::core::option::Option<DagIds>,
+    /// How far the source is drained; from QUIESCED on.
+    #[prost(message, optional, tag = "9")]
+    pub drain: ::core::option::Option<Drain>,
+    /// Up to where each DAG came: at the source as of the transaction that sealed it, at the target as
+    /// of the transaction that took the rest in. Unset before.
+    #[prost(message, optional, tag = "10")]
+    pub marks: ::core::option::Option<Marks>,
+    /// How the ordered transfer goes; unset where none is ordered or it has not begun.
+    #[prost(message, optional, tag = "11")]
+    pub transfer: ::core::option::Option<TransferProgress>,
+    /// When the shard was last able to make runs of the namespace: the commit of the fence. The target
+    /// has it from the source's trailer.
+    #[prost(message, optional, tag = "12")]
+    pub stop_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it became able to: the commit that lifted the fence.
+    #[prost(message, optional, tag = "13")]
+    pub start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Runs that were inserted in that commit, since they had come due meanwhile; at most 10,000.
+    #[prost(message, repeated, tag = "14")]
+    pub inserted_runs: ::prost::alloc::vec::Vec<InsertedRun>,
+}
+/// DAGs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DagIds {
+    /// Sorted; at most 20,000.
+    #[prost(string, repeated, tag = "1")]
+    pub dag_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// How far a source is drained.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Drain {
+    /// Task instances that run or restart. Count.
+    #[prost(int64, tag = "1")]
+    pub running: i64,
+    /// Task instances that a worker may start at any moment. Count.
+    #[prost(int64, tag = "2")]
+    pub queued: i64,
+    /// Task instances that wait in the triggerer. Count.
+    #[prost(int64, tag = "3")]
+    pub deferred: i64,
+    /// Nothing of the above was found twice, and the scheduler beat in between: it may have been about
+    /// to queue a task when it was first looked.
+    #[prost(bool, tag = "4")]
+    pub confirmed: bool,
+}
+/// Up to where the DAGs came.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Marks {
+    /// Sorted by dag_id; at most 20,000.
+    #[prost(message, repeated, tag = "1")]
+    pub marks: ::prost::alloc::vec::Vec<Mark>,
+}
+/// Up to where one DAG came.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Mark {
+    /// The DAG.
+    #[prost(string, tag = "1")]
+    pub dag_id: ::prost::alloc::string::String,
+    /// Logical date of its newest automated run, scheduled or backfilled: what its schedule goes on
+    /// from. Unset where it has none.
+    #[prost(message, optional, tag = "2")]
+    pub newest_logical_date: ::core::option::Option<::prost_types::Timestamp>,
+    /// Runs. Count.
+    #[prost(int64, tag = "3")]
+    pub runs: i64,
+    /// Runs that have not ended. Count.
+    #[prost(int64, tag = "4")]
+    pub unfinished_runs: i64,
+    /// Whether its users paused it. The fence does not count.
+    #[prost(bool, tag = "5")]
+    pub paused: bool,
+}
+/// A run that was inserted so that no tick of the schedule is lost.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InsertedRun {
+    /// The DAG.
+    #[prost(string, tag = "1")]
+    pub dag_id: ::prost::alloc::string::String,
+    /// Its logical date.
+    #[prost(message, optional, tag = "2")]
+    pub logical_date: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// How a transfer goes, as one end sees it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TransferProgress {
+    /// Which part.
+    #[prost(enumeration = "TransferPart", tag = "1")]
+    pub part: i32,
+    /// Which attempt.
+    #[prost(int32, tag = "2")]
+    pub attempt: i32,
+    /// How far it is.
+    #[prost(enumeration = "TransferState", tag = "3")]
+    pub state: i32,
+    /// Passed so far, of the rows' own bytes. Changes of this alone are told once a second at most.
+    #[prost(int64, tag = "4")]
+    pub bytes: i64,
+    /// Of all; 0 where it is not known.
+    #[prost(int64, tag = "5")]
+    pub total_bytes: i64,
+    /// Why it failed.
+    #[prost(message, optional, tag = "6")]
+    pub obstacle: ::core::option::Option<Obstacle>,
+    /// Once it is done: every table of the namespace, as this end has it after the transfer. With the
+    /// part AHEAD only the tables that went along, at the source as they were sent. Sorted by name.
+    #[prost(message, repeated, tag = "7")]
+    pub tables: ::prost::alloc::vec::Vec<TableSum>,
+}
+/// What one end has of a table.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TableSum {
+    /// The table.
+    #[prost(string, tag = "1")]
+    pub table: ::prost::alloc::string::String,
+    /// Rows of the namespace. Count.
+    #[prost(int64, tag = "2")]
+    pub rows: i64,
+    /// Over what the rows say, whatever their order and their shard's own numbers are. Both agents
+    /// compute it alike; the router only compares.
+    #[prost(string, tag = "3")]
+    pub checksum: ::prost::alloc::string::String,
+}
+/// Asks what an agent finds on its shard for a move that is, or may be, about to begin. Changes
+/// nothing.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Inspect {
+    /// Comes back in the answer.
+    #[prost(int64, tag = "1")]
+    pub number: i64,
+    /// The namespace.
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Starts of the dag_ids that it owns.
+    #[prost(string, repeated, tag = "3")]
+    pub prefixes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Which end the shard would be.
+    #[prost(enumeration = "MoveSide", tag = "4")]
+    pub side: i32,
+}
+/// What an agent finds on its shard. Lists hold at most 100 items where not said otherwise.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Inspection {
+    /// That of the Inspect.
+    #[prost(int64, tag = "1")]
+    pub number: i64,
+    /// The namespace.
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Which end the shard would be.
+    #[prost(enumeration = "MoveSide", tag = "3")]
+    pub side: i32,
+    /// Version of Airflow.
+    #[prost(string, tag = "4")]
+    pub airflow_version: ::prost::alloc::string::String,
+    /// Alembic revision of the metadata database.
+    #[prost(string, tag = "5")]
+    pub schema_revision: ::prost::alloc::string::String,
+    /// Over names, types and order of all columns that travel, in hexadecimal.
+    #[prost(string, tag = "6")]
+    pub schema_digest: ::prost::alloc::string::String,
+    /// Tables and columns, "table.column", that say something of a DAG and that the agent does not know
+    /// how to move.
+    #[prost(string, repeated, tag = "7")]
+    pub not_understood: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The metadata database: "postgresql" or "sqlite".
+    #[prost(string, tag = "8")]
+    pub database: ::prost::alloc::string::String,
+    /// core.dags_folder, which is part of what Airflow's dag_hash is made of.
+    #[prost(string, tag = "9")]
+    pub dags_folder: ::prost::alloc::string::String,
+    /// Installed providers with their versions; at most 200.
+    #[prost(map = "string, string", tag = "10")]
+    pub providers: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Pools: at the source those that tasks of the namespace use, at the target all. At most 1,000.
+    #[prost(string, repeated, tag = "11")]
+    pub pools: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Over the Fernet key, keyed with a text of Airfleet's own, so that it tells whether two keys are
+    /// the same and nothing else. Empty where there is none.
+    #[prost(string, tag = "12")]
+    pub fernet_digest: ::prost::alloc::string::String,
+    /// Class of Airflow's secrets backend; empty where there is none.
+    #[prost(string, tag = "13")]
+    pub secrets_backend: ::prost::alloc::string::String,
+    /// DAGs of the namespace that are not stale. Count.
+    #[prost(int64, tag = "14")]
+    pub dags: i64,
+    /// Runs of the namespace. Count.
+    #[prost(int64, tag = "15")]
+    pub runs: i64,
+    /// Task instances of the namespace. Count.
+    #[prost(int64, tag = "16")]
+    pub task_instances: i64,
+    /// Task instances of the namespace that run. Count.
+    #[prost(int64, tag = "17")]
+    pub running: i64,
+    /// Task instances of the namespace that wait in the triggerer. Count.
+    #[prost(int64, tag = "18")]
+    pub deferred: i64,
+    /// DAGs of the namespace with a backfill that has not ended.
+    #[prost(string, repeated, tag = "19")]
+    pub open_backfills: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Assets that tie a DAG of the namespace to one of another: "asset: producer -> consumer".
+    #[prost(string, repeated, tag = "20")]
+    pub asset_crossings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What keeps the agent from taking part in moves, in words.
+    #[prost(string, repeated, tag = "21")]
+    pub obstacles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// What one end of a transfer says.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TransferRequest {
+    /// What it says.
+    #[prost(oneof = "transfer_request::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    pub message: ::core::option::Option<transfer_request::Message>,
+}
+/// Nested message and enum types in `TransferRequest`.
+pub mod transfer_request {
+    /// What it says.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Message {
+        /// First, once.
+        #[prost(message, tag = "1")]
+        Open(super::TransferOpen),
+        /// The source: what it begins with. First, after Joined.
+        #[prost(message, tag = "2")]
+        Begin(super::TransferBegin),
+        /// The source: rows of another table follow.
+        #[prost(message, tag = "3")]
+        Table(super::TransferTable),
+        /// The source: rows.
+        #[prost(message, tag = "4")]
+        Chunk(super::TransferChunk),
+        /// The source: that was all.
+        #[prost(message, tag = "5")]
+        Trailer(super::TransferTrailer),
+        /// The target: up to here everything is kept over a restart.
+        #[prost(message, tag = "6")]
+        Ack(super::TransferAck),
+        /// The target: how it ended. The last message of a transfer.
+        #[prost(message, tag = "7")]
+        Result(super::TransferResult),
+    }
+}
+/// What one end of a transfer hears: that the other is there, then what that one says.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TransferResponse {
+    /// What it hears.
+    #[prost(oneof = "transfer_response::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    pub message: ::core::option::Option<transfer_response::Message>,
+}
+/// Nested message and enum types in `TransferResponse`.
+pub mod transfer_response {
+    /// What it hears.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Message {
+        /// Both ends are there.
+        #[prost(message, tag = "1")]
+        Joined(super::TransferJoined),
+        /// The target hears it.
+        #[prost(message, tag = "2")]
+        Begin(super::TransferBegin),
+        /// The target hears it.
+        #[prost(message, tag = "3")]
+        Table(super::TransferTable),
+        /// The target hears it.
+        #[prost(message, tag = "4")]
+        Chunk(super::TransferChunk),
+        /// The target hears it.
+        #[prost(message, tag = "5")]
+        Trailer(super::TransferTrailer),
+        /// The source hears it.
+        #[prost(message, tag = "6")]
+        Ack(super::TransferAck),
+        /// The source hears it.
+        #[prost(message, tag = "7")]
+        Result(super::TransferResult),
+    }
+}
+/// Says which transfer a stream is for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferOpen {
+    /// The shard that the agent stands beside.
+    #[prost(string, tag = "1")]
+    pub shard: ::prost::alloc::string::String,
+    /// The namespace.
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+    /// The move.
+    #[prost(string, tag = "3")]
+    pub move_id: ::prost::alloc::string::String,
+    /// Which end the shard is.
+    #[prost(enumeration = "MoveSide", tag = "4")]
+    pub side: i32,
+    /// Which part.
+    #[prost(enumeration = "TransferPart", tag = "5")]
+    pub part: i32,
+    /// Which attempt.
+    #[prost(int32, tag = "6")]
+    pub attempt: i32,
+    /// The target: what it kept of this attempt; unset where nothing.
+    #[prost(message, optional, tag = "7")]
+    pub kept: ::core::option::Option<TransferPosition>,
+}
+/// A place in the order of chunks.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferPosition {
+    /// Sequence of the last chunk.
+    #[prost(int64, tag = "1")]
+    pub sequence: i64,
+    /// Digest of all chunks up to it: see TransferChunk.
+    #[prost(fixed64, tag = "2")]
+    pub digest: u64,
+}
+/// Both ends are there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferJoined {
+    /// What the target kept; unset where nothing.
+    #[prost(message, optional, tag = "1")]
+    pub kept: ::core::option::Option<TransferPosition>,
+}
+/// Says what a source begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferBegin {
+    /// Where it goes on: `kept`, if it can say the same chunks again and their digest is the same.
+    /// Unset where it begins from the start: the target forgets what it kept.
+    #[prost(message, optional, tag = "1")]
+    pub after: ::core::option::Option<TransferPosition>,
+    /// How much there is, as far as is known. Bytes.
+    #[prost(int64, tag = "2")]
+    pub total_bytes: i64,
+}
+/// Says that rows of another table follow.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TransferTable {
+    /// The table.
+    #[prost(string, tag = "1")]
+    pub table: ::prost::alloc::string::String,
+    /// Its columns, in the order in which each row has them.
+    #[prost(message, repeated, tag = "2")]
+    pub columns: ::prost::alloc::vec::Vec<TransferColumn>,
+}
+/// A column of rows that follow.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferColumn {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Its type, as PostgreSQL's format_type() writes it.
+    #[prost(string, tag = "2")]
+    pub r#type: ::prost::alloc::string::String,
+}
+/// Rows of one table.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferChunk {
+    /// 1, and one more with each chunk of a transfer, over all its tables.
+    #[prost(int64, tag = "1")]
+    pub sequence: i64,
+    /// The table that was named last.
+    #[prost(string, tag = "2")]
+    pub table: ::prost::alloc::string::String,
+    /// Whole rows in the form of COPY (FORMAT binary), without its header and its trailer. At most
+    /// 262,144 bytes; one row that is larger makes a chunk of its own, up to 16 MiB.
+    #[prost(bytes = "vec", tag = "3")]
+    pub rows: ::prost::alloc::vec::Vec<u8>,
+    /// XXH3, 64 bits, of `rows`.
+    #[prost(fixed64, tag = "4")]
+    pub checksum: u64,
+    /// XXH3, 64 bits, of the digest before it and `checksum`, as 16 little-endian bytes; the digest
+    /// before the first chunk is 0.
+    #[prost(fixed64, tag = "5")]
+    pub digest: u64,
+}
+/// Says that a source has sent everything.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TransferTrailer {
+    /// The last chunk; unset where there was none.
+    #[prost(message, optional, tag = "1")]
+    pub last: ::core::option::Option<TransferPosition>,
+    /// Every table of the namespace as the target has to have it then.
+    #[prost(message, repeated, tag = "2")]
+    pub tables: ::prost::alloc::vec::Vec<TableSum>,
+    /// Up to where each DAG came. With the part REST only.
+    #[prost(message, repeated, tag = "3")]
+    pub marks: ::prost::alloc::vec::Vec<Mark>,
+    /// When the source was last able to make runs. With the part REST only.
+    #[prost(message, optional, tag = "4")]
+    pub stop_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// Says up to where a target has kept everything over a restart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferAck {
+    /// The last chunk.
+    #[prost(int64, tag = "1")]
+    pub sequence: i64,
+}
+/// Says how a transfer ended at its target.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferResult {
+    /// Unset where it was committed.
+    #[prost(message, optional, tag = "1")]
+    pub obstacle: ::core::option::Option<Obstacle>,
 }
 /// Asks whose DAGs these are, so that the fence can deny those of namespaces that this shard was
 /// never told of: "registered in the fleet and not ACTIVE here". The agent alone knows which dag_ids
@@ -503,6 +982,111 @@ pub struct Signals {
     #[prost(int64, tag = "17")]
     pub pool_slots: i64,
 }
+/// Which end of a move a shard is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MoveSide {
+    /// Never sent.
+    Unspecified = 0,
+    /// It gives the namespace up.
+    Source = 1,
+    /// It gets it.
+    Target = 2,
+}
+impl MoveSide {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MOVE_SIDE_UNSPECIFIED",
+            Self::Source => "MOVE_SIDE_SOURCE",
+            Self::Target => "MOVE_SIDE_TARGET",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MOVE_SIDE_UNSPECIFIED" => Some(Self::Unspecified),
+            "MOVE_SIDE_SOURCE" => Some(Self::Source),
+            "MOVE_SIDE_TARGET" => Some(Self::Target),
+            _ => None,
+        }
+    }
+}
+/// Which part of a namespace's rows travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TransferPart {
+    /// Never sent.
+    Unspecified = 0,
+    /// While the source runs: rows of DAGs and their versions, and of what happened as much as will
+    /// not change any more. It is an advance: nothing relies on it.
+    Ahead = 1,
+    /// Under seal: all that the target does not have, or has otherwise.
+    Rest = 2,
+}
+impl TransferPart {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TRANSFER_PART_UNSPECIFIED",
+            Self::Ahead => "TRANSFER_PART_AHEAD",
+            Self::Rest => "TRANSFER_PART_REST",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TRANSFER_PART_UNSPECIFIED" => Some(Self::Unspecified),
+            "TRANSFER_PART_AHEAD" => Some(Self::Ahead),
+            "TRANSFER_PART_REST" => Some(Self::Rest),
+            _ => None,
+        }
+    }
+}
+/// How far a transfer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TransferState {
+    /// Never sent.
+    Unspecified = 0,
+    /// Under way.
+    Running = 1,
+    /// The source: everything was sent. The target: everything was committed. The same attempt is
+    /// never taken in again after that.
+    Done = 2,
+    /// This attempt is over.
+    Failed = 3,
+}
+impl TransferState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TRANSFER_STATE_UNSPECIFIED",
+            Self::Running => "TRANSFER_STATE_RUNNING",
+            Self::Done => "TRANSFER_STATE_DONE",
+            Self::Failed => "TRANSFER_STATE_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TRANSFER_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "TRANSFER_STATE_RUNNING" => Some(Self::Running),
+            "TRANSFER_STATE_DONE" => Some(Self::Done),
+            "TRANSFER_STATE_FAILED" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub mod agent_service_client {
     #![allow(
@@ -623,6 +1207,36 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("airfleet.agent.v1.AgentService", "Attach"));
             self.inner.streaming(req, path, codec).await
         }
+        /// Carries rows of a move from its source's agent to its target's. Each opens one stream for a
+        /// transfer that its DesiredRole names and says so with Open; the router joins the two and hands
+        /// on what one says to the other, a few messages at a time. It refuses with FAILED_PRECONDITION,
+        /// reason TRANSFER_NOT_WANTED, what is not the part and attempt of the move as it is now; it ends
+        /// a stream with UNAVAILABLE, reason PEER_AWAY, when the other end does not come or goes: open it
+        /// again after a pause. Of two streams for one end the later stays.
+        pub async fn transfer(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::TransferRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::TransferResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/airfleet.agent.v1.AgentService/Transfer",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("airfleet.agent.v1.AgentService", "Transfer"));
+            self.inner.streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -652,6 +1266,22 @@ pub mod agent_service_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::AttachRequest>>,
         ) -> std::result::Result<tonic::Response<Self::AttachStream>, tonic::Status>;
+        /// Server streaming response type for the Transfer method.
+        type TransferStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::TransferResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Carries rows of a move from its source's agent to its target's. Each opens one stream for a
+        /// transfer that its DesiredRole names and says so with Open; the router joins the two and hands
+        /// on what one says to the other, a few messages at a time. It refuses with FAILED_PRECONDITION,
+        /// reason TRANSFER_NOT_WANTED, what is not the part and attempt of the move as it is now; it ends
+        /// a stream with UNAVAILABLE, reason PEER_AWAY, when the other end does not come or goes: open it
+        /// again after a pause. Of two streams for one end the later stays.
+        async fn transfer(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::TransferRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::TransferStream>, tonic::Status>;
     }
     /// Spoken between agents and the router.
     #[derive(Debug)]
@@ -763,6 +1393,54 @@ pub mod agent_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AttachSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/airfleet.agent.v1.AgentService/Transfer" => {
+                    #[allow(non_camel_case_types)]
+                    struct TransferSvc<T: AgentService>(pub Arc<T>);
+                    impl<
+                        T: AgentService,
+                    > tonic::server::StreamingService<super::TransferRequest>
+                    for TransferSvc<T> {
+                        type Response = super::TransferResponse;
+                        type ResponseStream = T::TransferStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::TransferRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentService>::transfer(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TransferSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -350,6 +350,39 @@ impl Role {
         }
     }
 }
+/// How much of what happened goes along in a move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MoveHistory {
+    /// All of it.
+    Unspecified = 0,
+    /// All runs.
+    Full = 1,
+    /// Of each DAG the newest automated run, and every run that has not ended.
+    Minimal = 2,
+}
+impl MoveHistory {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MOVE_HISTORY_UNSPECIFIED",
+            Self::Full => "MOVE_HISTORY_FULL",
+            Self::Minimal => "MOVE_HISTORY_MINIMAL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MOVE_HISTORY_UNSPECIFIED" => Some(Self::Unspecified),
+            "MOVE_HISTORY_FULL" => Some(Self::Full),
+            "MOVE_HISTORY_MINIMAL" => Some(Self::Minimal),
+            _ => None,
+        }
+    }
+}
 /// What the health of a shard comes down to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

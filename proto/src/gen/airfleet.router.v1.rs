@@ -66,7 +66,7 @@ pub struct ResolveResponse {
     /// The namespace.
     #[prost(string, tag = "1")]
     pub namespace: ::prost::alloc::string::String,
-    /// The shard; empty where `state` is not ASSIGNED.
+    /// The shard; empty where none owns it.
     #[prost(string, tag = "2")]
     pub shard: ::prost::alloc::string::String,
     /// Where the shard is reached.
@@ -84,6 +84,10 @@ pub struct ResolveResponse {
     /// How long ago the table was last known to be current. Milliseconds.
     #[prost(int64, tag = "7")]
     pub age_ms: i64,
+    /// When to ask again before something is sent that changes it. Milliseconds; 0 unless `state` is
+    /// MOVING.
+    #[prost(int64, tag = "8")]
+    pub retry_after_ms: i64,
 }
 /// Asks for the shards of many dag_ids.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -493,6 +497,9 @@ pub enum AssignmentState {
     Unplaced = 2,
     /// It was given up so that it can be deleted.
     Released = 3,
+    /// A shard owns it, and it is on the way to another: no shard starts runs of it now. Hold what
+    /// would change it, or try again.
+    Moving = 4,
 }
 impl AssignmentState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -505,6 +512,7 @@ impl AssignmentState {
             Self::Assigned => "ASSIGNMENT_STATE_ASSIGNED",
             Self::Unplaced => "ASSIGNMENT_STATE_UNPLACED",
             Self::Released => "ASSIGNMENT_STATE_RELEASED",
+            Self::Moving => "ASSIGNMENT_STATE_MOVING",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -514,6 +522,7 @@ impl AssignmentState {
             "ASSIGNMENT_STATE_ASSIGNED" => Some(Self::Assigned),
             "ASSIGNMENT_STATE_UNPLACED" => Some(Self::Unplaced),
             "ASSIGNMENT_STATE_RELEASED" => Some(Self::Released),
+            "ASSIGNMENT_STATE_MOVING" => Some(Self::Moving),
             _ => None,
         }
     }

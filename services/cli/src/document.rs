@@ -109,7 +109,7 @@ pub struct Assignment {
 impl Assignment {
     /// Whether a shard owns it.
     pub fn is_assigned(&self) -> bool {
-        self.state == ASSIGNED
+        self.state == ASSIGNED || self.state == MOVING
     }
 }
 
@@ -133,12 +133,16 @@ impl From<router::Assignment> for Assignment {
 /// Name of the state in which a shard owns the namespace.
 pub const ASSIGNED: &str = "Assigned";
 
+/// Name of the state in which a shard owns the namespace and it is on the way to another.
+pub const MOVING: &str = "Moving";
+
 /// The state as it is shown.
 pub fn state_name(state: AssignmentState) -> &'static str {
     match state {
         AssignmentState::Assigned => ASSIGNED,
         AssignmentState::Unplaced => "Unplaced",
         AssignmentState::Released => "Released",
+        AssignmentState::Moving => MOVING,
         AssignmentState::Unspecified => "Unknown",
     }
 }

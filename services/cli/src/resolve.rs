@@ -12,7 +12,7 @@ use tonic::Code;
 
 use crate::{
     args::Form,
-    document::{self, ASSIGNED, List, state_name},
+    document::{self, ASSIGNED, List, MOVING, state_name},
     error::{Error, Exit, Result},
     files::{STDIN, text_of},
     human,
@@ -115,7 +115,7 @@ pub async fn run(session: &mut Session<'_>, args: Args) -> Result<Exit> {
     } else {
         in_batches(session, &names).await?
     };
-    let is_all_owned = resolutions.iter().all(|r| r.state == ASSIGNED);
+    let is_all_owned = resolutions.iter().all(|r| matches!(r.state, ASSIGNED | MOVING));
     let screen = &mut *session.screen;
     match args.output {
         Form::Table | Form::Wide => {

@@ -17,6 +17,10 @@ use crate::{
     table::View,
 };
 
+/// When to ask again for a namespace that is between shards: it is so for about a second, once
+/// nothing of it runs any more.
+const RETRY_MOVING_AFTER_MS: i64 = 1000;
+
 /// A moment as the wire has it.
 pub(crate) fn timestamp(micros: i64) -> Timestamp {
     Timestamp {
@@ -51,6 +55,7 @@ pub(crate) fn state(state: State) -> wire::AssignmentState {
         State::Assigned => wire::AssignmentState::Assigned,
         State::Unplaced => wire::AssignmentState::Unplaced,
         State::Released => wire::AssignmentState::Released,
+        State::Moving => wire::AssignmentState::Moving,
     }
 }
 
@@ -61,8 +66,9 @@ pub(crate) fn state_filter(number: i32, violations: &mut Vec<FieldViolation>) ->
         Ok(wire::AssignmentState::Assigned) => Some(State::Assigned),
         Ok(wire::AssignmentState::Unplaced) => Some(State::Unplaced),
         Ok(wire::AssignmentState::Released) => Some(State::Released),
+        Ok(wire::AssignmentState::Moving) => Some(State::Moving),
         Err(_) => {
-            let message = "must be ASSIGNED, UNPLACED, RELEASED or unspecified for all";
+            let message = "must be ASSIGNED, UNPLACED, RELEASED, MOVING or unspecified for all";
             violations.push(FieldViolation::new("state", "UNKNOWN_VALUE", message));
             None
         }
@@ -101,6 +107,7 @@ pub(crate) fn resolved(view: &View, entry: &Entry, age_ms: i64) -> wire::Resolve
         state: state(entry.state()).into(),
         revision: view.table.revision().0,
         age_ms,
+        retry_after_ms: if entry.state() == State::Moving { RETRY_MOVING_AFTER_MS } else { 0 },
     }
 }
 

@@ -20,7 +20,7 @@ use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use crate::{agents::Hub, leader::election::Leadership, table::Live};
 
 /// What a resolve came to.
-const RESULTS: [&str; 4] = ["assigned", "unplaced", "released", "not_found"];
+const RESULTS: [&str; 5] = ["assigned", "unplaced", "released", "moving", "not_found"];
 
 /// The router's counters.
 #[derive(Debug)]
@@ -124,7 +124,8 @@ pub(crate) fn result(entry: Option<&Entry>) -> usize {
         Some(State::Assigned) => 0,
         Some(State::Unplaced) => 1,
         Some(State::Released) => 2,
-        None => 3,
+        Some(State::Moving) => 3,
+        None => 4,
     }
 }
 
@@ -198,6 +199,7 @@ impl Fleet {
             ("assigned", counts.assigned),
             ("unplaced", counts.unplaced),
             ("released", counts.released),
+            ("moving", counts.moving),
         ] {
             table.assignments.with_label_values(&[state]).set(count as i64);
         }

@@ -6,8 +6,8 @@ mod telling;
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use airfleet_proto::agent::v1::{
-    AttachRequest, AttachResponse, Welcome, agent_service_server::AgentService, attach_request,
-    attach_response::Message,
+    AttachRequest, AttachResponse, TransferRequest, TransferResponse, Welcome,
+    agent_service_server::AgentService, attach_request, attach_response::Message,
 };
 use airfleet_runtime::{
     request::ContextExt as _,
@@ -48,9 +48,19 @@ impl AgentApi {
 }
 
 type AttachStream = Pin<Box<dyn Stream<Item = Result<AttachResponse, Status>> + Send>>;
+type TransferStream = Pin<Box<dyn Stream<Item = Result<TransferResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl AgentService for AgentApi {
+    type TransferStream = TransferStream;
+
+    async fn transfer(
+        &self,
+        _: Request<Streaming<TransferRequest>>,
+    ) -> Result<Response<TransferStream>, Status> {
+        Err(Status::unimplemented("this router moves nothing yet; update it"))
+    }
+
     type AttachStream = AttachStream;
 
     async fn attach(

@@ -71,7 +71,7 @@ pub(super) fn many(
     // An entry is told by where its texts lie; they stay there as long as the view is held.
     let mut routes: HashMap<usize, u32, BuildHasherDefault<AddressHasher>> = HashMap::default();
     let mut shards: HashMap<&str, u32> = HashMap::new();
-    let mut counts = [0; 4];
+    let mut counts = [0; 5];
     for dag_id in dag_ids {
         let entry = view.table.resolve_dag(dag_id);
         counts[result(entry)] += 1;

@@ -77,7 +77,8 @@ pub(super) fn record(
                 ..tell(None, "UNPLACED", format!("no shard takes it: {reason}"))
             }),
             State::Released => Some(tell(None, "RELEASED", reason.to_owned())),
-            State::Assigned => None,
+            // A move tells of itself.
+            State::Assigned | State::Moving => None,
         };
     }
     if let Some(event) = told {

@@ -119,6 +119,7 @@ pub(super) fn state_name(state: State) -> &'static str {
         State::Assigned => "assigned",
         State::Unplaced => "unplaced",
         State::Released => "released",
+        State::Moving => "moving",
     }
 }
 
@@ -131,6 +132,7 @@ pub(super) fn entry(row: &Row<'_>) -> airfleet_sql::Result<Entry> {
         "assigned" => State::Assigned,
         "unplaced" => State::Unplaced,
         "released" => State::Released,
+        "moving" => State::Moving,
         other => return Err(row.corrupt(4, format_args!("{other:?} is no state"))),
     };
     Ok(Entry::new(&Assignment {

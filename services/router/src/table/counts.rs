@@ -14,6 +14,8 @@ pub(crate) struct Counts {
     pub(crate) unplaced: usize,
     /// Given up.
     pub(crate) released: usize,
+    /// Between shards.
+    pub(crate) moving: usize,
     /// By the shard that owns them.
     pub(crate) by_shard: HashMap<Arc<str>, usize>,
 }
@@ -30,6 +32,7 @@ impl Counts {
             State::Assigned => &mut self.assigned,
             State::Unplaced => &mut self.unplaced,
             State::Released => &mut self.released,
+            State::Moving => &mut self.moving,
         }
     }
 

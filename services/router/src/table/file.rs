@@ -229,6 +229,7 @@ impl Out {
             State::Assigned => 1,
             State::Unplaced => 2,
             State::Released => 3,
+            State::Moving => 4,
         };
         self.bytes(&[state])?;
         self.count(entry.prefixes().count())?;
@@ -299,6 +300,7 @@ impl In {
             [1] => State::Assigned,
             [2] => State::Unplaced,
             [3] => State::Released,
+            [4] => State::Moving,
             [other] => return Err(malformed(format_args!("a state {other}"))),
         };
         let mut prefixes = Vec::new();

@@ -243,6 +243,9 @@ impl Attachment {
             Some(Message::OwnersAnswer(_)) => {
                 tracing::debug!("the router answered a question that was not asked");
             }
+            Some(Message::Inspect(_)) => {
+                tracing::debug!("this agent does not inspect its shard for moves yet");
+            }
             // Of a newer router: what this version does not know it cannot do.
             None => tracing::debug!("the router said something that this agent does not know"),
         }

@@ -8,7 +8,8 @@ use std::{
 };
 
 use airfleet_proto::agent::v1::{
-    AttachRequest, AttachResponse, DesiredRole, DesiredRoles, Hello, Report, ReportAck, Welcome,
+    AttachRequest, AttachResponse, DesiredRole, DesiredRoles, Hello, Report, ReportAck,
+    TransferRequest, TransferResponse, Welcome,
     agent_service_server::{AgentService, AgentServiceServer},
     attach_request,
     attach_response::Message,
@@ -254,6 +255,15 @@ impl Drop for Script {
 
 #[tonic::async_trait]
 impl AgentService for ScriptedRouter {
+    type TransferStream = tokio_stream::Empty<Result<TransferResponse, Status>>;
+
+    async fn transfer(
+        &self,
+        _: Request<Streaming<TransferRequest>>,
+    ) -> Result<Response<Self::TransferStream>, Status> {
+        Err(Status::unimplemented("no test of this script moves anything"))
+    }
+
     type AttachStream = Pin<Box<dyn Stream<Item = Result<AttachResponse, Status>> + Send>>;
 
     async fn attach(

@@ -22,6 +22,8 @@ pub enum State {
     Unplaced,
     /// It was given up so that it can be deleted.
     Released,
+    /// A shard owns it, and it is on the way to another: no shard starts runs of it now.
+    Moving,
 }
 
 /// A namespace and the shard that owns it, in full: what an [`Entry`] is made from.

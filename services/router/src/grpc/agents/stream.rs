@@ -151,6 +151,9 @@ impl Attached {
                 "REPEATED",
                 "Hello is said once; open another stream to say it again",
             )),
+            Some(
+                attach_request::Message::MoveEvidence(_) | attach_request::Message::Inspection(_),
+            ) => Ok(()),
             // A message of a later version.
             None => Ok(()),
         }

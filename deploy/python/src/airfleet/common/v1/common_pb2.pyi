@@ -34,6 +34,12 @@ class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROLE_SEALED: _ClassVar[Role]
     ROLE_RETIRED: _ClassVar[Role]
 
+class MoveHistory(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MOVE_HISTORY_UNSPECIFIED: _ClassVar[MoveHistory]
+    MOVE_HISTORY_FULL: _ClassVar[MoveHistory]
+    MOVE_HISTORY_MINIMAL: _ClassVar[MoveHistory]
+
 class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     VERDICT_UNSPECIFIED: _ClassVar[Verdict]
@@ -56,6 +62,9 @@ ROLE_ACTIVE: Role
 ROLE_QUIESCED: Role
 ROLE_SEALED: Role
 ROLE_RETIRED: Role
+MOVE_HISTORY_UNSPECIFIED: MoveHistory
+MOVE_HISTORY_FULL: MoveHistory
+MOVE_HISTORY_MINIMAL: MoveHistory
 VERDICT_UNSPECIFIED: Verdict
 VERDICT_HEALTHY: Verdict
 VERDICT_DEGRADED: Verdict

@@ -17,10 +17,12 @@ class AssignmentState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ASSIGNMENT_STATE_ASSIGNED: _ClassVar[AssignmentState]
     ASSIGNMENT_STATE_UNPLACED: _ClassVar[AssignmentState]
     ASSIGNMENT_STATE_RELEASED: _ClassVar[AssignmentState]
+    ASSIGNMENT_STATE_MOVING: _ClassVar[AssignmentState]
 ASSIGNMENT_STATE_UNSPECIFIED: AssignmentState
 ASSIGNMENT_STATE_ASSIGNED: AssignmentState
 ASSIGNMENT_STATE_UNPLACED: AssignmentState
 ASSIGNMENT_STATE_RELEASED: AssignmentState
+ASSIGNMENT_STATE_MOVING: AssignmentState
 
 class Assignment(_message.Message):
     __slots__ = ("namespace", "namespace_uid", "shard", "generation", "state", "pinned_shard", "reason", "prefixes", "revision", "update_time")
@@ -61,7 +63,7 @@ class ResolveRequest(_message.Message):
     def __init__(self, dag_id: _Optional[str] = ..., namespace: _Optional[str] = ...) -> None: ...
 
 class ResolveResponse(_message.Message):
-    __slots__ = ("namespace", "shard", "endpoints", "generation", "state", "revision", "age_ms")
+    __slots__ = ("namespace", "shard", "endpoints", "generation", "state", "revision", "age_ms", "retry_after_ms")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
     ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +71,7 @@ class ResolveResponse(_message.Message):
     STATE_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     shard: str
     endpoints: Endpoints
@@ -76,7 +79,8 @@ class ResolveResponse(_message.Message):
     state: AssignmentState
     revision: int
     age_ms: int
-    def __init__(self, namespace: _Optional[str] = ..., shard: _Optional[str] = ..., endpoints: _Optional[_Union[Endpoints, _Mapping]] = ..., generation: _Optional[int] = ..., state: _Optional[_Union[AssignmentState, str]] = ..., revision: _Optional[int] = ..., age_ms: _Optional[int] = ...) -> None: ...
+    retry_after_ms: int
+    def __init__(self, namespace: _Optional[str] = ..., shard: _Optional[str] = ..., endpoints: _Optional[_Union[Endpoints, _Mapping]] = ..., generation: _Optional[int] = ..., state: _Optional[_Union[AssignmentState, str]] = ..., revision: _Optional[int] = ..., age_ms: _Optional[int] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class BatchResolveRequest(_message.Message):
     __slots__ = ("dag_ids",)
