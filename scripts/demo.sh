@@ -52,6 +52,8 @@ trap 'exit 143' TERM
 
 step "The control plane and two Airflow shards come up"
 BEGUN=$SECONDS
+# Made here: the shell in the background may open it after the first look.
+: >"$FOLDER/dev.log"
 "$AIRFLEET_BIN" dev --shards 2 --dir "$FOLDER/state" --registry-port 0 --router-port 0 \
     --ready-file "$FOLDER/ready.json" >"$FOLDER/dev.log" 2>&1 &
 DEV=$!
