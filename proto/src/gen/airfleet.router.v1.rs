@@ -323,6 +323,236 @@ pub struct ShardStatus {
     /// Reasons for which it takes no namespaces now; empty where it does.
     #[prost(string, repeated, tag = "17")]
     pub not_placeable: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Numbers of its roles.
+    #[prost(message, optional, tag = "18")]
+    pub role_totals: ::core::option::Option<RoleTotals>,
+    /// What it is for its namespaces; only in GetShardStatus. Those that need attention first, then by
+    /// name; at most 10,000.
+    #[prost(message, repeated, tag = "19")]
+    pub roles: ::prost::alloc::vec::Vec<RoleSummary>,
+}
+/// Numbers of what a shard is for its namespaces.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RoleTotals {
+    /// Namespaces that it is to be something for. Count.
+    #[prost(int64, tag = "1")]
+    pub desired: i64,
+    /// Of these, those for which it is not what it is to be. Count.
+    #[prost(int64, tag = "2")]
+    pub unreached: i64,
+    /// Of these, those that something keeps from it. Count.
+    #[prost(int64, tag = "3")]
+    pub obstacles: i64,
+    /// What is not as declared, of all namespaces. Count.
+    #[prost(int64, tag = "4")]
+    pub drift: i64,
+    /// Rules that are broken, of all namespaces. Count.
+    #[prost(int64, tag = "5")]
+    pub violations: i64,
+    /// DAGs whose pause state is forced by the fence. Count.
+    #[prost(int64, tag = "6")]
+    pub fenced_dags: i64,
+    /// Namespaces that it has to give up, or gave up and keeps rows of. Count.
+    #[prost(int64, tag = "7")]
+    pub giving_up: i64,
+}
+/// What a shard is for a namespace, in short.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RoleSummary {
+    /// The namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// The shard.
+    #[prost(string, tag = "2")]
+    pub shard: ::prost::alloc::string::String,
+    /// What it is to be.
+    #[prost(enumeration = "super::super::common::v1::Role", tag = "3")]
+    pub desired_role: i32,
+    /// Generation of that.
+    #[prost(int64, tag = "4")]
+    pub desired_generation: i64,
+    /// What it is, as its agent last said; unspecified where it said nothing.
+    #[prost(enumeration = "super::super::common::v1::Role", tag = "5")]
+    pub role: i32,
+    /// Generation of that.
+    #[prost(int64, tag = "6")]
+    pub generation: i64,
+    /// Whether it is what it is to be.
+    #[prost(bool, tag = "7")]
+    pub reached: bool,
+    /// Commit or hash of the DAG files that it runs; empty where Airfleet delivered none.
+    #[prost(string, tag = "8")]
+    pub release: ::prost::alloc::string::String,
+    /// When it switched to them.
+    #[prost(message, optional, tag = "9")]
+    pub release_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// What is not as declared. Count.
+    #[prost(int64, tag = "10")]
+    pub drift: i64,
+    /// Rules that are broken. Count.
+    #[prost(int64, tag = "11")]
+    pub violations: i64,
+    /// Code of what keeps it from being what it is to be; empty where nothing does.
+    #[prost(string, tag = "12")]
+    pub obstacle: ::prost::alloc::string::String,
+    /// Whether its agent is connected.
+    #[prost(bool, tag = "13")]
+    pub connected: bool,
+}
+/// Asks for one namespace's status.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetNamespaceStatusRequest {
+    /// The namespace. One that is gone is answered as long as some shard still has something of it.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+}
+/// What the shards are for a namespace.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NamespaceStatus {
+    /// Its assignment; unset where it is gone.
+    #[prost(message, optional, tag = "1")]
+    pub assignment: ::core::option::Option<Assignment>,
+    /// What each shard is to be for it, and is; the owner first.
+    #[prost(message, repeated, tag = "2")]
+    pub roles: ::prost::alloc::vec::Vec<ShardRole>,
+    /// Revision of the manifest that the owner was last told of; 0 where there is no owner.
+    #[prost(int64, tag = "3")]
+    pub manifest_revision: i64,
+}
+/// What one shard is for a namespace.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ShardRole {
+    /// The shard.
+    #[prost(string, tag = "1")]
+    pub shard: ::prost::alloc::string::String,
+    /// What it is to be.
+    #[prost(enumeration = "super::super::common::v1::Role", tag = "2")]
+    pub desired_role: i32,
+    /// Generation of that.
+    #[prost(int64, tag = "3")]
+    pub desired_generation: i64,
+    /// Why, in one line.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// Whether it is what it is to be.
+    #[prost(bool, tag = "5")]
+    pub reached: bool,
+    /// What it is, as its agent last said; unset where it said nothing.
+    #[prost(message, optional, tag = "6")]
+    pub observed: ::core::option::Option<super::super::agent::v1::ObservedRole>,
+    /// Whether drift and violations were left out of `observed`, since the shard has too many; the
+    /// counts are right.
+    #[prost(bool, tag = "7")]
+    pub details_cut: bool,
+    /// What is not as declared. Count.
+    #[prost(int64, tag = "8")]
+    pub drift_count: i64,
+    /// What it waits for beside its own agent, or what people should know, in one line; empty where
+    /// nothing. Such as another shard that has not said yet that it is fenced.
+    #[prost(string, tag = "9")]
+    pub waits_for: ::prost::alloc::string::String,
+    /// Whether its agent is connected.
+    #[prost(bool, tag = "10")]
+    pub connected: bool,
+    /// When the last report came; unset where none did.
+    #[prost(message, optional, tag = "11")]
+    pub report_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Where it gave the namespace up: until when its rows are kept.
+    #[prost(message, optional, tag = "12")]
+    pub purge_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// Asks for a page of statuses.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListNamespaceStatusesRequest {
+    /// Most roles to answer with; 0 means 100, at most 1000.
+    #[prost(int32, tag = "1")]
+    pub page_size: i32,
+    /// From the previous answer; empty for the first page.
+    #[prost(string, tag = "2")]
+    pub page_token: ::prost::alloc::string::String,
+    /// Only what this shard is; empty means all.
+    #[prost(string, tag = "3")]
+    pub shard: ::prost::alloc::string::String,
+    /// Only what needs attention: not reached, drifted, breaking rules, or kept by an obstacle.
+    #[prost(bool, tag = "4")]
+    pub attention: bool,
+}
+/// A page of statuses. It may have fewer roles than asked for, or none, and still a next page.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListNamespaceStatusesResponse {
+    /// Ordered by namespace, the owner's first.
+    #[prost(message, repeated, tag = "1")]
+    pub roles: ::prost::alloc::vec::Vec<RoleSummary>,
+    /// For the next page; empty on the last.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// Something that happened to a namespace.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NamespaceEvent {
+    /// The namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Grows with every event of the fleet; goes on where a watch ended.
+    #[prost(int64, tag = "2")]
+    pub sequence: i64,
+    /// When, by the clock of whoever told it.
+    #[prost(message, optional, tag = "3")]
+    pub time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The shard that it is about; empty where it is about none.
+    #[prost(string, tag = "4")]
+    pub shard: ::prost::alloc::string::String,
+    /// Who told it: "router" or "agent".
+    #[prost(string, tag = "5")]
+    pub source: ::prost::alloc::string::String,
+    /// Stable code in UPPER_SNAKE_CASE, such as ASSIGNED or ROLE_REACHED, or that of a rule.
+    #[prost(string, tag = "6")]
+    pub code: ::prost::alloc::string::String,
+    /// One line for people: what happened and why.
+    #[prost(string, tag = "7")]
+    pub message: ::prost::alloc::string::String,
+    /// Whether somebody should look at it.
+    #[prost(bool, tag = "8")]
+    pub warning: bool,
+    /// Identifies it; told twice, it is kept once.
+    #[prost(string, tag = "9")]
+    pub id: ::prost::alloc::string::String,
+}
+/// Asks for a page of events.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListNamespaceEventsRequest {
+    /// The namespace; may be gone.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Most events to answer with; 0 means 100, at most 1000.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// From the previous answer; empty for the first page.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// A page of events.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListNamespaceEventsResponse {
+    /// Newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub events: ::prost::alloc::vec::Vec<NamespaceEvent>,
+    /// For the next page; empty on the last.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// The latest event of the fleet: watching from here on misses none.
+    #[prost(int64, tag = "3")]
+    pub sequence: i64,
+}
+/// Asks for events as they happen.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchNamespaceEventsRequest {
+    /// The namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Events after this one; 0 means from now on.
+    #[prost(int64, tag = "2")]
+    pub resume_sequence: i64,
 }
 /// Why a shard takes no new namespaces.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -959,6 +1189,127 @@ pub mod router_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// What the shards are to be for one namespace, and what they are.
+        pub async fn get_namespace_status(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetNamespaceStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::NamespaceStatus>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/airfleet.router.v1.RouterService/GetNamespaceStatus",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "airfleet.router.v1.RouterService",
+                        "GetNamespaceStatus",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// The same of many namespaces in short, ordered by namespace.
+        pub async fn list_namespace_statuses(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListNamespaceStatusesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListNamespaceStatusesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/airfleet.router.v1.RouterService/ListNamespaceStatuses",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "airfleet.router.v1.RouterService",
+                        "ListNamespaceStatuses",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// What happened to a namespace and why, newest first: what the router decided and what the agents
+        /// of its shards saw. Any replica answers. The latest 200 are kept, for 90 days, unless configured.
+        pub async fn list_namespace_events(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListNamespaceEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListNamespaceEventsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/airfleet.router.v1.RouterService/ListNamespaceEvents",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "airfleet.router.v1.RouterService",
+                        "ListNamespaceEvents",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// What happens to a namespace from now on, or from a sequence number on, in their order.
+        pub async fn watch_namespace_events(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchNamespaceEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::NamespaceEvent>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/airfleet.router.v1.RouterService/WatchNamespaceEvents",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "airfleet.router.v1.RouterService",
+                        "WatchNamespaceEvents",
+                    ),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// What this replica is and how fresh its table.
         pub async fn get_router_status(
             &mut self,
@@ -1088,6 +1439,42 @@ pub mod router_service_server {
             request: tonic::Request<super::ReleaseShardRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ReleaseShardResponse>,
+            tonic::Status,
+        >;
+        /// What the shards are to be for one namespace, and what they are.
+        async fn get_namespace_status(
+            &self,
+            request: tonic::Request<super::GetNamespaceStatusRequest>,
+        ) -> std::result::Result<tonic::Response<super::NamespaceStatus>, tonic::Status>;
+        /// The same of many namespaces in short, ordered by namespace.
+        async fn list_namespace_statuses(
+            &self,
+            request: tonic::Request<super::ListNamespaceStatusesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListNamespaceStatusesResponse>,
+            tonic::Status,
+        >;
+        /// What happened to a namespace and why, newest first: what the router decided and what the agents
+        /// of its shards saw. Any replica answers. The latest 200 are kept, for 90 days, unless configured.
+        async fn list_namespace_events(
+            &self,
+            request: tonic::Request<super::ListNamespaceEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListNamespaceEventsResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the WatchNamespaceEvents method.
+        type WatchNamespaceEventsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::NamespaceEvent, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What happens to a namespace from now on, or from a sequence number on, in their order.
+        async fn watch_namespace_events(
+            &self,
+            request: tonic::Request<super::WatchNamespaceEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchNamespaceEventsStream>,
             tonic::Status,
         >;
         /// What this replica is and how fresh its table.
@@ -1761,6 +2148,198 @@ pub mod router_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/airfleet.router.v1.RouterService/GetNamespaceStatus" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetNamespaceStatusSvc<T: RouterService>(pub Arc<T>);
+                    impl<
+                        T: RouterService,
+                    > tonic::server::UnaryService<super::GetNamespaceStatusRequest>
+                    for GetNamespaceStatusSvc<T> {
+                        type Response = super::NamespaceStatus;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetNamespaceStatusRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RouterService>::get_namespace_status(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetNamespaceStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/airfleet.router.v1.RouterService/ListNamespaceStatuses" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListNamespaceStatusesSvc<T: RouterService>(pub Arc<T>);
+                    impl<
+                        T: RouterService,
+                    > tonic::server::UnaryService<super::ListNamespaceStatusesRequest>
+                    for ListNamespaceStatusesSvc<T> {
+                        type Response = super::ListNamespaceStatusesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListNamespaceStatusesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RouterService>::list_namespace_statuses(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListNamespaceStatusesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/airfleet.router.v1.RouterService/ListNamespaceEvents" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListNamespaceEventsSvc<T: RouterService>(pub Arc<T>);
+                    impl<
+                        T: RouterService,
+                    > tonic::server::UnaryService<super::ListNamespaceEventsRequest>
+                    for ListNamespaceEventsSvc<T> {
+                        type Response = super::ListNamespaceEventsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListNamespaceEventsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RouterService>::list_namespace_events(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListNamespaceEventsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/airfleet.router.v1.RouterService/WatchNamespaceEvents" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchNamespaceEventsSvc<T: RouterService>(pub Arc<T>);
+                    impl<
+                        T: RouterService,
+                    > tonic::server::ServerStreamingService<
+                        super::WatchNamespaceEventsRequest,
+                    > for WatchNamespaceEventsSvc<T> {
+                        type Response = super::NamespaceEvent;
+                        type ResponseStream = T::WatchNamespaceEventsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchNamespaceEventsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RouterService>::watch_namespace_events(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchNamespaceEventsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -23,8 +23,6 @@ pub(crate) use self::{
     evidence::Evidence,
     hub::{Hello, Hub, Limits, Refusal, Seen},
     report::{NamespaceUsage, Report, Taken},
-    roles::{
-        Drift, LIST_MAX, Obstacle, PolicyViolation, Release, RoleChange, RoleCounts, SeenRole,
-    },
+    roles::{Drift, LIST_MAX, Obstacle, PolicyViolation, Release, RoleChange, SeenRole},
     session::Session,
 };

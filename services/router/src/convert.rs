@@ -12,8 +12,8 @@ use prost_types::Timestamp;
 
 use crate::{
     agents::{Hello, NamespaceUsage},
-    service::{RouterStatus, ShardStatus},
-    store::Cordon,
+    service::{NamespaceStatus, RoleSummary, RoleTotals, RouterStatus, ShardRole, ShardStatus},
+    store::{Cordon, Recorded},
     table::View,
 };
 
@@ -143,6 +143,84 @@ pub(crate) fn shard_status(status: ShardStatus) -> wire::ShardStatus {
         namespace_usage: status.usage.into_iter().map(namespace_usage).collect(),
         unowned_dags: seen.unowned_dags,
         not_placeable: status.not_placeable,
+        role_totals: Some(role_totals(status.totals)),
+        roles: status.roles.into_iter().map(role_summary).collect(),
+    }
+}
+
+fn role_totals(totals: RoleTotals) -> wire::RoleTotals {
+    wire::RoleTotals {
+        desired: totals.desired,
+        unreached: totals.unreached,
+        obstacles: totals.obstacles,
+        drift: totals.drift,
+        violations: totals.violations,
+        fenced_dags: totals.fenced_dags,
+        giving_up: totals.giving_up,
+    }
+}
+
+/// A moment, where it is set.
+pub(crate) fn set_timestamp(micros: i64) -> Option<Timestamp> {
+    (micros != 0).then(|| timestamp(micros))
+}
+
+pub(crate) fn role_summary(role: RoleSummary) -> wire::RoleSummary {
+    wire::RoleSummary {
+        namespace: role.namespace.to_string(),
+        shard: role.shard,
+        desired_role: common::Role::from(role.role).into(),
+        desired_generation: role.generation.0,
+        role: role.observed.map_or(0, |(role, _)| common::Role::from(role).into()),
+        generation: role.observed.map_or(0, |(_, generation)| generation.0),
+        reached: role.reached,
+        release: role.release,
+        release_time: set_timestamp(role.released_at_us),
+        drift: role.drift,
+        violations: role.violations,
+        obstacle: role.obstacle,
+        connected: role.connected,
+    }
+}
+
+pub(crate) fn namespace_status(status: NamespaceStatus) -> wire::NamespaceStatus {
+    wire::NamespaceStatus {
+        assignment: status.entry.as_ref().map(assignment),
+        roles: status.roles.into_iter().map(shard_role).collect(),
+        manifest_revision: status.manifest_revision.0,
+    }
+}
+
+fn shard_role(role: ShardRole) -> wire::ShardRole {
+    let namespace = role.desired.namespace.to_string();
+    wire::ShardRole {
+        shard: role.shard,
+        desired_role: common::Role::from(role.desired.desired.role).into(),
+        desired_generation: role.desired.desired.generation.0,
+        reason: role.desired.reason,
+        reached: role.reached,
+        details_cut: role.seen.as_ref().is_some_and(|seen| seen.cut),
+        drift_count: role.seen.as_ref().map_or(0, |seen| seen.drift_count),
+        observed: role.seen.map(|seen| agent::observed_role(namespace, seen)),
+        waits_for: role.waits_for,
+        connected: role.connected,
+        report_time: role.reported_at_us.map(timestamp),
+        purge_time: role.purge_at_us.map(timestamp),
+    }
+}
+
+pub(crate) fn event(recorded: Recorded) -> wire::NamespaceEvent {
+    let Recorded { sequence, event, recorded_at_us: _ } = recorded;
+    wire::NamespaceEvent {
+        namespace: event.namespace.to_string(),
+        sequence,
+        time: Some(timestamp(event.happened_at_us)),
+        shard: event.shard,
+        source: event.source.name().to_owned(),
+        code: event.code,
+        message: event.message,
+        warning: event.warning,
+        id: event.id.to_string(),
     }
 }
 

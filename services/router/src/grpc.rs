@@ -1,9 +1,10 @@
 //! The wire: each RPC checks who calls and what is asked, and hands on.
 
 mod agents;
+mod events;
 mod page;
 mod resolve;
 mod router;
 mod watch;
 
-pub(crate) use self::{agents::AgentApi, router::RouterApi, watch::Watches};
+pub(crate) use self::{agents::AgentApi, events::EventWatches, router::RouterApi, watch::Watches};

@@ -157,6 +157,7 @@ struct LeaderGauges {
     unregistered: IntGauge,
     manifest_revision: IntGauge,
     manifest_lag: IntGauge,
+    residues: IntGaugeVec,
 }
 
 struct ShardGauges {
@@ -165,6 +166,12 @@ struct ShardGauges {
     placeable: IntGaugeVec,
     cordoned: IntGaugeVec,
     unowned: IntGaugeVec,
+    roles: IntGaugeVec,
+    unreached: IntGaugeVec,
+    obstacles: IntGaugeVec,
+    drift: IntGaugeVec,
+    violations: IntGaugeVec,
+    fenced: IntGaugeVec,
     capacity: IntGaugeVec,
     usage: IntGaugeVec,
     reserved: IntGaugeVec,
@@ -224,6 +231,7 @@ impl Fleet {
                 gauge.set(0);
             }
             gauges.manifest_lag.set(0);
+            gauges.residues.reset();
             return;
         };
         let taken_in = leader.manifest_revision().0;
@@ -236,10 +244,20 @@ impl Fleet {
         gauges.unregistered.set(totals.unregistered_shards as i64);
         gauges.manifest_revision.set(taken_in);
         gauges.manifest_lag.set((heard - taken_in).max(0));
+        let residues = leader.residues().counts();
+        for (state, count) in [
+            ("awaited", residues.awaited),
+            ("waived", residues.waived),
+            ("kept", residues.kept),
+            ("purging", residues.purging),
+        ] {
+            gauges.residues.with_label_values(&[state]).set(count as i64);
+        }
         let names: Vec<_> =
             leader.fleet().shards().map(|shard| shard.record.name.clone()).collect();
         for name in names {
             let seen = self.hub.seen(name.as_str());
+            let totals = leader.role_totals(name.as_str());
             let fleet = leader.fleet();
             let Some(shard) = fleet.shard(name.as_str()) else { continue };
             let capacity = fleet.capacity(shard);
@@ -250,6 +268,12 @@ impl Fleet {
             set(&gauges.placeable, i64::from(fleet.closures(shard).is_empty()));
             set(&gauges.cordoned, i64::from(shard.record.cordon.is_some()));
             set(&gauges.unowned, seen.unowned_dags);
+            set(&gauges.roles, totals.desired);
+            set(&gauges.unreached, totals.unreached);
+            set(&gauges.obstacles, totals.obstacles);
+            set(&gauges.drift, totals.drift);
+            set(&gauges.violations, totals.violations);
+            set(&gauges.fenced, totals.fenced_dags);
             for verdict in Verdict::ALL {
                 let holds = i64::from(verdict == seen.health.verdict);
                 gauges.health.with_label_values(&[name, verdict.name()]).set(holds);
@@ -315,6 +339,13 @@ impl LeaderGauges {
                 "router_manifest_revision",
                 "Revision of the manifest that is taken into account. Told by the leader.",
             ),
+            residues: registry.gauges(
+                "router_residues",
+                "Namespaces that a former shard is not rid of, by state: awaited (it has not said \
+                 that it is fenced; the new owner waits), waived (the same, and an operator let \
+                 another run it), kept (its rows, until their time), purging. Told by the leader.",
+                &["state"],
+            ),
             manifest_lag: registry.gauge(
                 "router_manifest_lag_revisions",
                 "Revisions of the manifest heard of and not taken into account yet. Told by the \
@@ -350,6 +381,31 @@ impl ShardGauges {
                 "router_shard_unowned_dags",
                 "DAGs on the shard that belong to no namespace of it. Told by the leader.",
             ),
+            roles: of_shard(
+                "router_shard_roles",
+                "Namespaces that the shard is to be something for. Told by the leader.",
+            ),
+            unreached: of_shard(
+                "router_shard_roles_unreached",
+                "Namespaces for which the shard is not what it is to be. Told by the leader.",
+            ),
+            obstacles: of_shard(
+                "router_shard_obstacles",
+                "Namespaces for which something keeps the shard from what it is to be. Told by the \
+                 leader.",
+            ),
+            drift: of_shard(
+                "router_shard_drift",
+                "What is not as declared on the shard, of all its namespaces. Told by the leader.",
+            ),
+            violations: of_shard(
+                "router_shard_policy_violations",
+                "Rules that DAGs on the shard break, of all its namespaces. Told by the leader.",
+            ),
+            fenced: of_shard(
+                "router_shard_fenced_dags",
+                "DAGs on the shard whose pause state the fence forces. Told by the leader.",
+            ),
             capacity: amounts(
                 "router_shard_capacity",
                 "What the shard can take, 0 where not limited. Told by the leader.",
@@ -377,6 +433,12 @@ impl ShardGauges {
             &self.placeable,
             &self.cordoned,
             &self.unowned,
+            &self.roles,
+            &self.unreached,
+            &self.obstacles,
+            &self.drift,
+            &self.violations,
+            &self.fenced,
             &self.capacity,
             &self.usage,
             &self.reserved,

@@ -23,7 +23,7 @@ use crate::{
     agents::{Hub, Limits},
     chain,
     config::Config,
-    grpc::{AgentApi, RouterApi, Watches},
+    grpc::{AgentApi, EventWatches, RouterApi, Watches},
     leader::{Tools, election::Leadership},
     manifest::watch::Source,
     metrics::{self, Metrics},
@@ -121,7 +121,7 @@ pub async fn run_with(
         address,
     });
     let source = source(manifest, &config)?;
-    serve(&config, &node, service, listener)?;
+    serve(&config, &node, service, &store, listener)?;
 
     spawn_store(&config, &node, &store, &live, &metrics, &leadership, source);
     let shutdown = node.shutdown().clone();
@@ -176,6 +176,7 @@ fn serve(
     config: &Config,
     node: &Node,
     service: Arc<Service>,
+    store: &Arc<Store>,
     listener: tokio::net::TcpListener,
 ) -> Result<(), Error> {
     let largest = config.server.limits.max_message_bytes;
@@ -185,7 +186,8 @@ fn serve(
         config.table.max_watchers,
         config.table.progress_interval,
     );
-    let router = RouterApi::new(service.clone(), watches);
+    let events = EventWatches::new(store.clone(), config.events.max_watchers);
+    let router = RouterApi::new(service.clone(), watches, events);
     let agents = AgentApi::new(service, config.agents.clone(), config.events.per_agent_minute);
     Server::new(&config.server, node)
         .descriptors(airfleet_proto::DESCRIPTORS)

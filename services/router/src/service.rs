@@ -11,6 +11,7 @@ mod error;
 mod foreign;
 mod pin;
 mod release;
+mod roles;
 mod status;
 
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub(crate) use self::{
     foreign::{Foreign, foreign},
     pin::Pin,
     release::{ReleaseNamespace, ReleaseShard},
+    roles::{NamespaceStatus, RoleSummary, RoleTotals, ShardRole},
     status::{RouterStatus, ShardStatus},
 };
 

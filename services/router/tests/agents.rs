@@ -5,7 +5,10 @@ mod support;
 use std::time::Duration;
 
 use airfleet_proto::{
-    agent::v1::{DesiredRole, ObservedRole, Report, attach_response::Message},
+    agent::v1::{
+        DesiredRole, Event, ObservedRole, Obstacle, PolicyViolation, Release, Report,
+        attach_response::Message,
+    },
     common::v1 as common,
     registry::v1 as registry,
     router::v1 as wire,
@@ -272,6 +275,131 @@ async fn all_there_is_comes_in_pieces_and_is_complete() {
     assert_eq!(told, names);
     drop((agent, again));
     replica.stop().await;
+}
+
+/// Codes and messages of a namespace's events, newest first.
+async fn events(replica: &Replica, namespace: &str) -> Vec<(String, String)> {
+    let ask =
+        wire::ListNamespaceEventsRequest { namespace: namespace.into(), ..Default::default() };
+    let page = replica.client.clone().list_namespace_events(ask).await.unwrap().into_inner();
+    page.events.into_iter().map(|event| (event.code, event.message)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_agents_say_of_roles_is_told_and_what_happened_is_kept() {
+    let (folder, store) = sqlite();
+    let mut settings = config(&store);
+    settings.placement.require_report = true;
+    settings.agents.report_interval = Duration::from_millis(20);
+    let replica = Replica::leading(settings.clone()).await;
+    replica.declare(1, &["shard-a", "one"]).await;
+    replica.until_declared(1).await;
+    let mut agent = replica.attach("shard-a").await.unwrap();
+    welcomed(&mut agent).await;
+    agent.report(&[]).await;
+    replica.until_assigned("one").await;
+    let mut client = replica.client.clone();
+    let watch = wire::WatchNamespaceEventsRequest { namespace: "one".into(), resume_sequence: 0 };
+    let mut watched = client.watch_namespace_events(watch).await.unwrap().into_inner();
+
+    let mut seen = reached("one", common::Role::Staged, 1);
+    seen.target_role = common::Role::Active.into();
+    seen.obstacle = Some(Obstacle {
+        code: "SOURCE_UNREACHABLE".into(),
+        message: "cannot list s3://dags; check the credentials".into(),
+        ..Default::default()
+    });
+    seen.violations = vec![PolicyViolation {
+        code: "AF107".into(),
+        mode: common::Enforcement::Warn.into(),
+        dag_id: "one.daily".into(),
+        task_id: "load".into(),
+        message: "queue gpu is not allowed; use one of cpu".into(),
+        ..Default::default()
+    }];
+    seen.violation_count = 1;
+    let event = Event {
+        namespace: "one".into(),
+        code: "RELEASE_SWITCHED".into(),
+        message: "to 4f2a".into(),
+        id: uuid::Uuid::now_v7().to_string(),
+        ..Default::default()
+    };
+    let stranger = Event { namespace: "unheard-of".into(), ..event.clone() };
+    let report = |sequence, roles| Report {
+        sequence,
+        full: true,
+        roles,
+        events: vec![event.clone(), stranger.clone()],
+        ..Default::default()
+    };
+    let acknowledged = async |agent: &mut Agent, sequence| loop {
+        if let Message::ReportAck(ack) = agent.hear().await.unwrap()
+            && ack.sequence == sequence
+        {
+            assert!(!ack.keep_events && !ack.send_full);
+            break;
+        }
+    };
+    agent.send_report(report(2, vec![seen.clone()])).await;
+    acknowledged(&mut agent, 2).await;
+    let told = events(&replica, "one").await;
+    let codes: Vec<_> = told.iter().map(|(code, _)| code.as_str()).collect();
+    assert_eq!(codes, ["RELEASE_SWITCHED", "AF107", "SOURCE_UNREACHABLE", "ASSIGNED", "UNPLACED"]);
+    assert!(told[1].1.contains("warned of task load of DAG one.daily: queue gpu"), "{told:?}");
+    for code in ["SOURCE_UNREACHABLE", "AF107", "RELEASE_SWITCHED"] {
+        let event = watched.message().await.unwrap().unwrap();
+        assert_eq!((event.code.as_str(), event.shard.as_str()), (code, "shard-a"));
+    }
+
+    let ask = wire::GetNamespaceStatusRequest { namespace: "one".into() };
+    let found = client.get_namespace_status(ask.clone()).await.unwrap().into_inner();
+    let [role] = found.roles.as_slice() else { panic!("{found:?}") };
+    assert_eq!(role.desired_role(), common::Role::Active);
+    assert!(!role.reached && role.connected);
+    let observed = role.observed.as_ref().unwrap();
+    assert_eq!(observed.obstacle.as_ref().unwrap().code, "SOURCE_UNREACHABLE");
+    assert_eq!(observed.violations[0].message, seen.violations[0].message);
+    let attention = wire::ListNamespaceStatusesRequest { attention: true, ..Default::default() };
+    let page = client.list_namespace_statuses(attention.clone()).await.unwrap().into_inner();
+    assert_eq!((page.roles.len(), page.roles[0].violations), (1, 1));
+    let shard = status(&replica, "shard-a").await;
+    let totals = shard.role_totals.unwrap();
+    assert_eq!((totals.desired, totals.unreached, totals.obstacles), (1, 1, 1));
+    assert_eq!(shard.roles[0].obstacle, "SOURCE_UNREACHABLE");
+    let metrics = replica.metrics().await;
+    for line in ["roles_unreached", "obstacles", "policy_violations"] {
+        let line = format!("airfleet_router_shard_{line}{{shard=\"shard-a\"}} 1");
+        assert!(metrics.contains(&line), "{line}: {metrics}");
+    }
+
+    // A new leader that sees and hears the same again keeps it once.
+    replica.kill();
+    let replica = Replica::leading(settings).await;
+    let mut agent = replica.attach("shard-a").await.unwrap();
+    agent.send_report(report(1, vec![seen])).await;
+    acknowledged(&mut agent, 1).await;
+    assert_eq!(events(&replica, "one").await, told);
+    let mut done = reached("one", common::Role::Active, 1);
+    done.release = Some(Release { id: "4f2a".into(), ..Default::default() });
+    agent.send_report(report(2, vec![done])).await;
+    acknowledged(&mut agent, 2).await;
+    let mut client = replica.client.clone();
+    let found = client.get_namespace_status(ask).await.unwrap().into_inner();
+    assert!(found.roles[0].reached);
+    let page = client.list_namespace_statuses(attention).await.unwrap().into_inner();
+    assert!(page.roles.is_empty(), "{page:?}");
+    let all = wire::ListNamespaceStatusesRequest::default();
+    let page = client.list_namespace_statuses(all).await.unwrap().into_inner();
+    assert_eq!(page.roles[0].release, "4f2a");
+
+    let unknown =
+        wire::ListNamespaceEventsRequest { namespace: "unheard-of".into(), ..Default::default() };
+    let refused = client.list_namespace_events(unknown).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound);
+    drop((agent, watched));
+    replica.stop().await;
+    drop(folder);
 }
 
 #[tokio::test(flavor = "multi_thread")]

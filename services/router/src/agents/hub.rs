@@ -107,6 +107,17 @@ pub(crate) struct Seen {
     pub(crate) unowned_dags: i64,
 }
 
+/// What is known of a shard's role for a namespace, at one moment.
+#[derive(Debug)]
+pub(crate) struct RoleLook<'a> {
+    /// Whether its agent is connected.
+    pub(crate) connected: bool,
+    /// When the last report came. Microseconds since 1970-01-01 UTC.
+    pub(crate) reported_at_us: Option<i64>,
+    /// The role, as its agent last said.
+    pub(crate) role: Option<&'a SeenRole>,
+}
+
 /// All agents.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -262,6 +273,25 @@ impl Hub {
     /// What a shard is for a namespace, as its agent last said.
     pub(crate) fn role(&self, shard: &str, namespace: &str) -> Option<SeenRole> {
         self.with(shard, |state| state?.merged.as_ref()?.roles.get(namespace).cloned())
+    }
+
+    /// Shows what a shard is for a namespace.
+    pub(crate) fn with_role<R>(
+        &self,
+        shard: &str,
+        namespace: &str,
+        look: impl FnOnce(RoleLook<'_>) -> R,
+    ) -> R {
+        self.with(shard, |state| {
+            let merged = state.and_then(|state| state.merged.as_ref());
+            look(RoleLook {
+                connected: state.is_some_and(State::is_connected),
+                reported_at_us: state
+                    .filter(|state| state.reported_at.is_some())
+                    .map(|state| state.reported_at_us),
+                role: merged.and_then(|merged| merged.roles.get(namespace)),
+            })
+        })
     }
 
     /// Numbers of a shard's roles, as its agent last said.

@@ -162,10 +162,6 @@ impl Roles {
         self.by_namespace.get(namespace)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&NamespaceName, &SeenRole)> {
-        self.by_namespace.iter()
-    }
-
     pub(crate) fn counts(&self) -> RoleCounts {
         self.counts
     }

@@ -4,12 +4,14 @@ use airfleet_domain::{
     health::{Health, Reason, Verdict},
     ids::Generation,
     resources::Resources,
+    roles::{Desired, Observed, Role},
 };
 use airfleet_runtime::clock::ManualClock;
 use uuid::Uuid;
 
 use super::{
-    Evidence, Hello, Hub, Limits, NamespaceUsage, Refusal, Report, Session,
+    Evidence, Hello, Hub, Limits, NamespaceUsage, Obstacle, PolicyViolation, Refusal, Report,
+    SeenRole, Session,
     report::{Merge, Merged, Taken, merge},
 };
 use crate::testing::name;
@@ -258,4 +260,87 @@ fn shards_that_are_gone_make_room_for_others() {
     drop(one);
     assert!(hub.attach(hello("shard-c", 1)).is_ok());
     assert_eq!(hub.shards(), [name("shard-b"), name("shard-c")]);
+}
+
+fn role(role: Role, generation: i64) -> SeenRole {
+    let generation = Generation(generation);
+    SeenRole {
+        observed: Some(Observed { role, generation }),
+        target: Some(Desired { role, generation }),
+        ..SeenRole::default()
+    }
+}
+
+fn roles(sequence: i64, full: bool, roles: &[(&str, SeenRole)]) -> Report {
+    let roles = roles.iter().map(|(namespace, role)| (name(namespace), role.clone()));
+    Report { sequence, full, roles: roles.collect(), ..Report::default() }
+}
+
+#[test]
+fn roles_are_added_to_those_before_and_counted() {
+    let mut known = None;
+    let mut add = |report| match merge(&mut known, report, 10) {
+        Merge::Added(taken) => taken.roles,
+        Merge::NeedFull => panic!("it follows"),
+    };
+    let active = role(Role::Active, 1);
+    let mut staged = role(Role::Staged, 1);
+    staged.target = active.target;
+    staged.obstacle = Some(Obstacle { code: "SOURCE_UNREACHABLE".into(), ..Obstacle::default() });
+    assert_eq!(add(roles(1, true, &[("one", active.clone()), ("two", staged.clone())])).len(), 2);
+    // Said again, it is no news; and what a change leaves out stays.
+    assert_eq!(add(roles(2, false, &[("one", active.clone())])), []);
+    let mut gone = roles(3, false, &[("two", active.clone())]);
+    gone.removed_roles = vec![name("one"), name("never-seen")];
+    let news = add(gone);
+    assert_eq!(news.len(), 2);
+    assert_eq!((news[0].namespace.as_str(), &news[0].after), ("one", &None));
+    assert_eq!((&news[1].before, &news[1].after), (&Some(staged), &Some(active.clone())));
+    // What a full report leaves out is gone.
+    assert_eq!(add(roles(9, true, &[])).len(), 1);
+    let merged = known.unwrap();
+    assert_eq!(merged.roles.counts(), Default::default());
+}
+
+#[test]
+fn what_is_kept_of_roles_is_bounded_and_their_numbers_are_right() {
+    let violation = |number: usize| PolicyViolation {
+        code: "AF107".into(),
+        dag_id: format!("pay.{number}"),
+        message: "x".repeat(500),
+        ..PolicyViolation::default()
+    };
+    let mut noisy = role(Role::Active, 1);
+    noisy.violations = (0..1000).map(violation).collect();
+    noisy.violation_count = 70_000;
+    let names: Vec<String> = (0..50).map(|number| format!("ns-{number:02}")).collect();
+    let all: Vec<_> = names.iter().map(|name| (name.as_str(), noisy.clone())).collect();
+    let mut known = None;
+    merge(&mut known, roles(1, true, &all), 40);
+    let kept = |known: &Option<Merged>| {
+        let roles = &known.as_ref().unwrap().roles;
+        let seen = names.iter().filter_map(|name| roles.get(name));
+        let lists: Vec<_> = seen.map(|role| (role.violations.len(), role.cut)).collect();
+        (lists.len(), lists.iter().map(|(count, _)| count).sum::<usize>(), lists)
+    };
+    let (count, violations, lists) = kept(&known);
+    assert_eq!(count, 40, "no more namespaces than allowed");
+    assert!(violations * 500 <= 1 << 20, "{violations}");
+    assert!(lists.contains(&(100, false)) && lists.contains(&(0, true)), "cut, and told so");
+    assert_eq!(known.as_ref().unwrap().roles.counts().violations, 40 * 70_000);
+    // What goes makes room.
+    merge(&mut known, roles(2, true, &all[45..]), 40);
+    assert_eq!(kept(&known), (5, 500, vec![(100, false); 5]));
+}
+
+#[test]
+fn a_sealed_shard_proves_it_only_for_the_generation_that_it_is_sealed_at() {
+    let (hub, _) = hub(|_| {});
+    let session = hub.attach(hello("shard-a", 1)).unwrap();
+    let mut report = full(1, &[("pay", usage(3, 2))]);
+    report.roles = vec![(name("pay"), role(Role::Sealed, 4))];
+    send(&session, report);
+    let evidence = |generation| hub.evidence("shard-a", "pay", Generation(generation));
+    assert_eq!(evidence(4), Evidence::Drained);
+    assert_eq!(evidence(5), Evidence::Busy(usage(3, 2)), "it was told to run it since");
 }

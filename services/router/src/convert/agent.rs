@@ -8,7 +8,7 @@ use airfleet_proto::{agent::v1 as wire, common::v1 as common, convert::role};
 use airfleet_runtime::status::FieldViolation;
 use uuid::Uuid;
 
-use super::{micros, name};
+use super::{micros, name, set_timestamp};
 use crate::{
     agents::{
         Drift, Hello, LIST_MAX, NamespaceUsage, Obstacle, PolicyViolation, Release, Report,
@@ -189,5 +189,57 @@ pub(crate) fn desired_role(role: DesiredRole, workloads: &mut Workloads) -> wire
         manifest_revision: manifest_revision.0,
         revision: role.revision.0,
         r#move: None,
+    }
+}
+
+/// What a shard is for a namespace, as its agent said.
+pub(super) fn observed_role(namespace: String, seen: SeenRole) -> wire::ObservedRole {
+    let role = |role| i32::from(common::Role::from(role));
+    wire::ObservedRole {
+        namespace,
+        role: seen.observed.map_or(0, |observed| role(observed.role)),
+        generation: seen.observed.map_or(0, |observed| observed.generation.0),
+        target_role: seen.target.map_or(0, |target| role(target.role)),
+        target_generation: seen.target.map_or(0, |target| target.generation.0),
+        obstacle: seen.obstacle.map(|one| wire::Obstacle {
+            code: one.code,
+            message: one.message,
+            attempts: one.attempts,
+            since_time: set_timestamp(one.since_us),
+        }),
+        release: seen.release.map(|one| wire::Release {
+            id: one.id,
+            switch_time: set_timestamp(one.switched_at_us),
+            files: one.files,
+            bytes: one.bytes,
+        }),
+        drift: seen.drift.into_iter().map(wire::Drift::from).collect(),
+        violations: seen.violations.into_iter().map(wire::PolicyViolation::from).collect(),
+        violation_count: seen.violation_count,
+        fenced_dags: seen.fenced_dags,
+        role_time: set_timestamp(seen.reached_at_us),
+        manifest_revision: seen.manifest_revision.0,
+    }
+}
+
+impl From<Drift> for wire::Drift {
+    fn from(drift: Drift) -> Self {
+        let Drift { kind, name, code, message, tolerated } = drift;
+        Self { kind, name, code, message, tolerated }
+    }
+}
+
+impl From<PolicyViolation> for wire::PolicyViolation {
+    fn from(one: PolicyViolation) -> Self {
+        Self {
+            code: one.code,
+            mode: common::Enforcement::from(one.mode).into(),
+            dag_id: one.dag_id,
+            task_id: one.task_id,
+            message: one.message,
+            first_time: set_timestamp(one.first_us),
+            last_time: set_timestamp(one.last_us),
+            count: one.count,
+        }
     }
 }

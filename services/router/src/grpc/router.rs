@@ -12,6 +12,7 @@ use airfleet_runtime::{
 use tonic::{Request, Response, Status};
 
 use super::{
+    events::{EventStream, EventWatches},
     page, resolve,
     watch::{WatchStream, Watches},
 };
@@ -32,11 +33,12 @@ const LOOKED_AT_MAX: usize = 100_000;
 pub(crate) struct RouterApi {
     service: Arc<Service>,
     watches: Watches,
+    events: EventWatches,
 }
 
 impl RouterApi {
-    pub(crate) fn new(service: Arc<Service>, watches: Watches) -> Self {
-        Self { service, watches }
+    pub(crate) fn new(service: Arc<Service>, watches: Watches, events: EventWatches) -> Self {
+        Self { service, watches, events }
     }
 }
 
@@ -267,6 +269,64 @@ impl RouterService for RouterApi {
         answer(released.map(|revision| wire::ReleaseShardResponse { revision: revision.0 }))
     }
 
+    async fn get_namespace_status(
+        &self,
+        request: Request<wire::GetNamespaceStatusRequest>,
+    ) -> Answer<wire::NamespaceStatus> {
+        require(&request, Role::Viewer)?;
+        let status = self.service.namespace_status(&request.get_ref().namespace).await;
+        answer(status.map(convert::namespace_status))
+    }
+
+    async fn list_namespace_statuses(
+        &self,
+        request: Request<wire::ListNamespaceStatusesRequest>,
+    ) -> Answer<wire::ListNamespaceStatusesResponse> {
+        require(&request, Role::Viewer)?;
+        let wire::ListNamespaceStatusesRequest { page_size, page_token, shard, attention } =
+            request.get_ref();
+        let mut violations = Vec::new();
+        let size = page::size(*page_size, &mut violations);
+        let question = format!("statuses/{shard}/{attention}");
+        let after = page::after(&question, page_token, &mut violations);
+        let listed = check(violations)
+            .and_then(|()| self.service.role_summaries(&after, size, shard, *attention));
+        answer(listed.map(|(roles, last)| wire::ListNamespaceStatusesResponse {
+            roles: roles.into_iter().map(convert::role_summary).collect(),
+            next_page_token: last.map(|last| page::token(&question, &last)).unwrap_or_default(),
+        }))
+    }
+
+    async fn list_namespace_events(
+        &self,
+        request: Request<wire::ListNamespaceEventsRequest>,
+    ) -> Answer<wire::ListNamespaceEventsResponse> {
+        require(&request, Role::Viewer)?;
+        answer(self.list_events(request.get_ref()).await)
+    }
+
+    type WatchNamespaceEventsStream = EventStream;
+
+    async fn watch_namespace_events(
+        &self,
+        request: Request<wire::WatchNamespaceEventsRequest>,
+    ) -> Answer<EventStream> {
+        require(&request, Role::Viewer)?;
+        let wire::WatchNamespaceEventsRequest { namespace, resume_sequence } = request.get_ref();
+        let mut violations = Vec::new();
+        let namespace = convert::name("namespace", namespace, &mut violations);
+        if *resume_sequence < 0 {
+            let message = "must be the sequence of an event, or 0";
+            violations.push(FieldViolation::new("resume_sequence", "OUT_OF_RANGE", message));
+        }
+        match namespace.filter(|_| violations.is_empty()) {
+            Some(namespace) => {
+                Ok(Response::new(self.events.open(namespace, *resume_sequence).await?))
+            }
+            None => answer(Err(Error::Invalid(violations))),
+        }
+    }
+
     async fn get_router_status(
         &self,
         request: Request<wire::GetRouterStatusRequest>,
@@ -277,6 +337,32 @@ impl RouterService for RouterApi {
 }
 
 impl RouterApi {
+    async fn list_events(
+        &self,
+        request: &wire::ListNamespaceEventsRequest,
+    ) -> Result<wire::ListNamespaceEventsResponse, Error> {
+        let wire::ListNamespaceEventsRequest { namespace, page_size, page_token } = request;
+        let mut violations = Vec::new();
+        let name = convert::name("namespace", namespace, &mut violations);
+        let size = page::size(*page_size, &mut violations);
+        let question = format!("events/{namespace}");
+        let after = page::after(&question, page_token, &mut violations);
+        let Some(name) = name.filter(|_| violations.is_empty()) else {
+            return Err(Error::Invalid(violations));
+        };
+        // A token is only taken with its checksum, so it is the number that was given out.
+        let before = after.parse().ok();
+        let (events, sequence) = self.events.list(&self.service, &name, before, size).await?;
+        let last = events.last().filter(|_| events.len() == size);
+        Ok(wire::ListNamespaceEventsResponse {
+            next_page_token: last
+                .map(|last| page::token(&question, &last.sequence.to_string()))
+                .unwrap_or_default(),
+            events: events.into_iter().map(convert::event).collect(),
+            sequence,
+        })
+    }
+
     fn list(
         &self,
         request: &wire::ListAssignmentsRequest,

@@ -49,8 +49,14 @@ impl Leader {
             }
         }
         for shard in &batch.removed_shards {
-            let left = residues.on(shard.as_str()).cloned();
-            batch.removed_residues.extend(left.map(|namespace| (namespace, shard.clone())));
+            // What it was not seen to be rid of it may run still, should it be up: that it is no
+            // longer declared proves nothing.
+            let fenced = residues.on(shard.as_str()).filter(|namespace| {
+                let left = residues.at(namespace.as_str(), shard.as_str());
+                left.is_some_and(|left| left.fence == Fence::Seen)
+            });
+            let fenced = fenced.cloned().map(|namespace| (namespace, shard.clone()));
+            batch.removed_residues.extend(fenced);
         }
     }
 

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use airfleet_domain::{
-    ids::{NamespaceName, Revision},
+    ids::{Generation, NamespaceName, Revision},
     manifest::Workload,
     roles::{Desired, owner_role},
 };
@@ -26,6 +26,8 @@ pub(crate) struct DesiredRole {
     pub(crate) desired: Desired,
     /// Revision at which that was committed.
     pub(crate) revision: Revision,
+    /// Generation from which on it is that: what was seen at an older one is something else.
+    pub(crate) since: Generation,
     /// Why, in one line.
     pub(crate) reason: String,
 }
@@ -61,6 +63,7 @@ impl Leader {
                 prefixes: entry.prefixes().map(str::to_owned).collect(),
                 desired: Desired { role: owner_role(others), generation: entry.generation() },
                 revision: entry.revision(),
+                since: entry.generation(),
                 reason: entry.reason().to_owned(),
             });
         }
@@ -71,6 +74,7 @@ impl Leader {
             prefixes: left.prefixes.iter().map(ToString::to_string).collect(),
             desired: left.desired(entry.map(airfleet_domain::routing::Entry::generation)),
             revision,
+            since: left.generation,
             reason: left.reason.clone(),
         })
     }

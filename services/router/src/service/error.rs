@@ -94,6 +94,16 @@ pub(crate) enum Error {
         /// Some of them.
         some: Vec<String>,
     },
+    /// The shard has not said that it is rid of namespaces that others own.
+    #[error("{shard} has not said that it is fenced for {count} namespaces that it gave up")]
+    Unfenced {
+        /// The shard.
+        shard: String,
+        /// How many.
+        count: usize,
+        /// Some of them.
+        some: Vec<String>,
+    },
     /// The manifest is ahead of what the router has taken in.
     #[error("the router has taken in the manifest up to revision {known}, not {asked} yet")]
     Lagging {
@@ -156,6 +166,16 @@ impl From<Error> for Failure {
                     "it owns {count} namespaces ({some}{more}); move or release them first"
                 );
                 precondition("SHARD_OCCUPIED", &format!("shards/{shard}"), told)
+            }
+            Error::Unfenced { shard, count, some } => {
+                let more = if count > some.len() { ", ..." } else { "" };
+                let some = some.join(", ");
+                let told = format!(
+                    "it has not said that it is fenced for {count} namespaces that it gave up \
+                     ({some}{more}); start its agent, or pin each to its owner with --force if the \
+                     shard is gone for good"
+                );
+                precondition("SHARD_UNFENCED", &format!("shards/{shard}"), told)
             }
             Error::Lagging { .. } => Failure::unavailable(message, Duration::from_millis(200))
                 .with_reason("MANIFEST_LAG"),

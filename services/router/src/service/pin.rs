@@ -2,6 +2,7 @@
 
 use airfleet_domain::{
     ids::{NamespaceName, ShardName},
+    roles::{Fence, Residue},
     routing::{Entry, State},
 };
 use airfleet_runtime::status::FieldViolation;
@@ -9,7 +10,7 @@ use airfleet_runtime::status::FieldViolation;
 use super::{Error, Service, Who};
 use crate::{
     fleet::Placing,
-    leader::Leader,
+    leader::{Leader, Stamp},
     store::{Batch, Override, Record},
 };
 
@@ -76,6 +77,9 @@ impl Service {
             fits(&leader, &ask.namespace, &ask.shard)?;
             stamp.give(&mut assignment, Some(ask.shard.clone()), why);
         } else if entry.shard().is_some() {
+            if ask.force {
+                waive(&leader, &ask, &stamp, &mut batch);
+            }
             stamp.note(&mut assignment, why);
         } else {
             assignment.state = State::Unplaced;
@@ -98,7 +102,7 @@ impl Service {
                 shard = %ask.shard,
                 actor = ask.who.actor,
                 reason = ask.who.reason,
-                "a namespace was reassigned although it was not seen to be drained"
+                "a namespace may run although its former shard was not seen to be rid of it"
             );
         }
         batch.records.push(record);
@@ -126,6 +130,25 @@ impl Service {
         let entry = record.entry.clone();
         turn.commit(Batch { records: vec![record], ..Batch::default() }).await?;
         Ok(entry)
+    }
+}
+
+/// Lets the owner run the namespace although shards that had it before have not said that they are
+/// fenced.
+fn waive(leader: &Leader, ask: &Pin, stamp: &Stamp, batch: &mut Batch) {
+    let residues = leader.residues();
+    let awaited = residues.of(ask.namespace.as_str()).iter();
+    for residue in awaited.filter(|residue| residue.fence == Fence::Awaited) {
+        let waived = Residue { fence: Fence::Waived, revision: stamp.revision, ..residue.clone() };
+        batch.residues.push(waived);
+    }
+    if !batch.residues.is_empty() {
+        batch.overrides.push(Override {
+            action: "force-activate",
+            subject: ask.namespace.to_string(),
+            actor: ask.who.actor.clone(),
+            reason: ask.who.reason.clone(),
+        });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use airfleet_domain::{
     ids::{NamespaceName, Revision, ShardName},
+    roles::Fence,
     routing::{Entry, State},
 };
 use airfleet_runtime::status::FieldViolation;
@@ -131,6 +132,18 @@ impl Service {
                 count,
                 some: some.iter().map(ToString::to_string).collect(),
             });
+        }
+        let (count, some) = {
+            let residues = leader.residues();
+            let awaited = residues.on(ask.shard.as_str()).filter(|namespace| {
+                let left = residues.at(namespace.as_str(), ask.shard.as_str());
+                left.is_some_and(|left| left.fence == Fence::Awaited)
+            });
+            let awaited: Vec<_> = awaited.map(ToString::to_string).collect();
+            (awaited.len(), awaited.into_iter().take(NAMES_TOLD).collect())
+        };
+        if count > 0 {
+            return Err(Error::Unfenced { shard: ask.shard.to_string(), count, some });
         }
         let stamp = turn.stamp();
         let until = released_until(&turn, record.manifest_revision, ask.manifest_revision);

@@ -5,7 +5,7 @@ use airfleet_domain::{
     resources::Resources,
 };
 
-use super::{Error, Service};
+use super::{Error, RoleSummary, RoleTotals, Service};
 use crate::{
     agents::{NamespaceUsage, Seen},
     leader::{Leader, election::Lead},
@@ -35,6 +35,10 @@ pub(crate) struct ShardStatus {
     pub(crate) usage: Vec<(NamespaceName, NamespaceUsage)>,
     /// Reasons for which it takes nothing.
     pub(crate) not_placeable: Vec<String>,
+    /// Numbers of its roles.
+    pub(crate) totals: RoleTotals,
+    /// What it is for its namespaces, where asked for.
+    pub(crate) roles: Vec<RoleSummary>,
 }
 
 /// What this replica is.
@@ -59,6 +63,7 @@ impl Service {
         let status = self.shard_status_of(&leader, shard);
         let mut status = status.ok_or_else(|| Error::NoShard(shard.to_owned()))?;
         status.usage = self.hub.usage_by_namespace(shard, USAGE_MAX);
+        status.roles = self.roles_on(&leader, shard, USAGE_MAX);
         Ok(status)
     }
 
@@ -91,6 +96,7 @@ impl Service {
     pub(super) fn shard_status_of(&self, leader: &Leader, name: &str) -> Option<ShardStatus> {
         // Before the fleet: an agent is never asked with the fleet in hand.
         let seen = self.hub.seen(name);
+        let totals = leader.role_totals(name);
         let fleet = leader.fleet();
         let Some(shard) = fleet.shard(name) else {
             seen.hello.as_ref()?;
@@ -104,6 +110,8 @@ impl Service {
                 namespaces: 0,
                 usage: Vec::new(),
                 not_placeable: vec![why.to_owned()],
+                totals,
+                roles: Vec::new(),
             });
         };
         let closures = fleet.closures(shard);
@@ -117,6 +125,8 @@ impl Service {
             namespaces: shard.namespaces.len(),
             usage: Vec::new(),
             not_placeable: told.collect(),
+            totals,
+            roles: Vec::new(),
         })
     }
 

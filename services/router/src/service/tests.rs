@@ -1,11 +1,17 @@
 use std::{sync::Arc, time::Duration};
 
-use airfleet_domain::{ids::Revision, routing::State};
+use airfleet_domain::{
+    health::Health,
+    ids::{Generation, Revision},
+    roles::{Desired, Observed, Role},
+    routing::State,
+};
 use airfleet_runtime::status::{Failure, Kind};
 
 use super::{Error, Pin, ReleaseNamespace, ReleaseShard, Service, Who};
 use crate::{
-    leader::election::Leadership,
+    agents::{Report, SeenRole, Session},
+    leader::{Leader, election::Leadership},
     testing::{World, name, world, world_with},
 };
 
@@ -299,4 +305,162 @@ async fn statuses_come_in_pages_and_show_agents_that_nobody_registered() {
     world.clock.advance(Duration::from_secs(31));
     let stale = service.shard_status("shard-c").unwrap();
     assert_eq!(stale.seen.health.reasons[0].code, "REPORT_STALE");
+}
+
+/// What a shard is to be for a namespace.
+fn desired(world: &World, shard: &str, namespace: &str) -> Option<(Role, i64)> {
+    let role = world.leader.desired(shard, namespace)?;
+    Some((role.desired.role, role.desired.generation.0))
+}
+
+/// Codes of what happened to a namespace, in order.
+async fn happened(world: &World, namespace: &str) -> Vec<String> {
+    let events = world.tools.store.events_after(&name(namespace), 0, 100).await.unwrap();
+    events.into_iter().map(|recorded| recorded.event.code).collect()
+}
+
+/// The agent of a shard says that it is in a role.
+fn says(world: &World, session: &Session, sequence: i64, role: Role, generation: i64) {
+    let generation = Generation(generation);
+    let seen = SeenRole {
+        observed: Some(Observed { role, generation }),
+        target: Some(Desired { role, generation }),
+        ..SeenRole::default()
+    };
+    let report = Report {
+        sequence,
+        full: true,
+        health: Some(Health::default()),
+        roles: vec![(name("one"), seen)],
+        ..Report::default()
+    };
+    let shard = session.shard().clone();
+    assert!(!session.report(report, |observation, taken| {
+        world.leader.observed(&shard, observation, taken);
+    }));
+}
+
+#[tokio::test]
+async fn what_is_given_up_is_retired_before_another_runs_it() {
+    let world = world(&["shard-a", "one"]).await;
+    let mut agents = world.open(&["shard-a"]).await;
+    world.declare(2, &["shard-b"]).await;
+    agents.extend(world.open(&["shard-b"]).await);
+    world.leader.tidy().await;
+    let service = service(&world);
+    agents[0].told_all();
+    world.report(&agents[0], 2, &[("one", 3, 0)]);
+    service.pin(pin("one", "shard-b")).await.unwrap();
+    assert_eq!(desired(&world, "shard-b", "one"), Some((Role::Staged, 2)));
+    assert_eq!(desired(&world, "shard-a", "one"), Some((Role::Retired, 2)));
+    assert_eq!(desired(&world, "shard-c", "one"), None);
+    let status = service.namespace_status("one").await.unwrap();
+    let [owner, former] = status.roles.as_slice() else { panic!("{status:?}") };
+    assert!(owner.waits_for.contains("before shard-a says that it is fenced"), "{owner:?}");
+    assert!((owner.reached, former.reached) == (false, false) && former.purge_at_us.is_some());
+    // A second leader finds the same, and what was seen before proves nothing.
+    let second = Leader::begin(world.tools.clone(), world.leader.term).await.unwrap();
+    assert_eq!(second.desired("shard-b", "one"), world.leader.desired("shard-b", "one"));
+    assert_eq!(second.desired("shard-a", "one"), world.leader.desired("shard-a", "one"));
+    says(&world, &agents[0], 3, Role::Retired, 1);
+    assert_eq!(world.leader.settle_residues().await.unwrap(), 0);
+
+    says(&world, &agents[0], 4, Role::Retired, 2);
+    assert_eq!(world.leader.settle_residues().await.unwrap(), 1);
+    assert_eq!(desired(&world, "shard-b", "one"), Some((Role::Active, 2)));
+    assert_eq!(world.leader.settle_residues().await.unwrap(), 0, "its rows are kept");
+    world.clock.advance(Duration::from_hours(25));
+    assert_eq!(world.leader.settle_residues().await.unwrap(), 1);
+    assert_eq!(desired(&world, "shard-a", "one"), Some((Role::Absent, 2)));
+    says(&world, &agents[0], 5, Role::Absent, 2);
+    assert_eq!(world.leader.settle_residues().await.unwrap(), 1);
+    assert_eq!(desired(&world, "shard-a", "one"), None);
+    assert!(world.tools.store.residues().await.unwrap().is_empty());
+    let told = happened(&world, "one").await;
+    assert_eq!(
+        told,
+        ["UNPLACED", "ASSIGNED", "REASSIGNED", "PINNED", "RETIRED", "PURGING", "PURGED"]
+    );
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_shard_that_gets_a_namespace_back_no_longer_gives_it_up() {
+    let world = world(&["shard-a", "one"]).await;
+    let mut agents = world.open(&["shard-a"]).await;
+    world.declare(2, &["shard-b"]).await;
+    agents.extend(world.open(&["shard-b"]).await);
+    let service = service(&world);
+    let forced = |shard: &str| Pin { force: true, ..pin("one", shard) };
+    service.pin(forced("shard-b")).await.unwrap();
+    // An operator took it on that both may run it.
+    assert_eq!(desired(&world, "shard-b", "one"), Some((Role::Active, 2)));
+    assert_eq!(desired(&world, "shard-a", "one"), Some((Role::Retired, 2)));
+    let status = service.namespace_status("one").await.unwrap();
+    assert!(status.roles[1].waits_for.contains("it may run it too"), "{status:?}");
+    assert_eq!(world.leader.residues().counts().waived, 1);
+    service.pin(forced("shard-a")).await.unwrap();
+    assert_eq!(desired(&world, "shard-a", "one"), Some((Role::Active, 3)));
+    assert_eq!(desired(&world, "shard-b", "one"), Some((Role::Retired, 3)));
+    assert_eq!(world.tools.store.residues().await.unwrap().len(), 1);
+    world.check().await;
+}
+
+#[tokio::test]
+async fn an_operator_may_let_the_owner_run_what_another_holds_back() {
+    let world = world(&["shard-a", "one"]).await;
+    let mut agents = world.open(&["shard-a"]).await;
+    world.declare(2, &["shard-b"]).await;
+    agents.extend(world.open(&["shard-b"]).await);
+    let service = service(&world);
+    agents[0].told_all();
+    world.report(&agents[0], 2, &[("one", 3, 0)]);
+    service.pin(pin("one", "shard-b")).await.unwrap();
+    service.pin(pin("one", "shard-b")).await.unwrap();
+    assert_eq!(desired(&world, "shard-b", "one"), Some((Role::Staged, 2)), "not by itself");
+    let before = world.entry("one").unwrap().revision();
+    service.pin(Pin { force: true, ..pin("one", "shard-b") }).await.unwrap();
+    assert_eq!(desired(&world, "shard-b", "one"), Some((Role::Active, 2)));
+    assert!(world.entry("one").unwrap().revision() > before, "it is a later word");
+    assert_eq!(overrides(&world).await[0].0, "force-activate");
+    world.check().await;
+}
+
+#[tokio::test]
+async fn what_was_released_and_removed_is_still_given_up() {
+    let world = world(&["shard-a", "one"]).await;
+    let agents = world.open(&["shard-a"]).await;
+    let service = service(&world);
+    agents[0].told_all();
+    world.report(&agents[0], 2, &[("one", 3, 0)]);
+    service.release(release("one")).await.unwrap();
+    world.forget(3, &["one"]).await;
+    assert!(world.entry("one").is_none());
+    assert_eq!(desired(&world, "shard-a", "one"), Some((Role::Retired, 2)));
+    let status = service.namespace_status("one").await.unwrap();
+    assert!(status.entry.is_none() && status.roles.len() == 1);
+    assert!(world.tools.store.workloads(&[name("one")]).await.unwrap().is_empty());
+    // Registered anew it may go anywhere, and runs only once the first shard is fenced.
+    world.declare(4, &["shard-b"]).await;
+    service.cordon(&name("shard-a"), who("")).await.unwrap();
+    let _other = world.open(&["shard-b"]).await;
+    world.declare(5, &["one"]).await;
+    assert_eq!(world.owner("one"), (Some("shard-b".into()), 3));
+    assert_eq!(desired(&world, "shard-b", "one"), Some((Role::Staged, 3)));
+    assert_eq!(desired(&world, "shard-a", "one"), Some((Role::Retired, 3)));
+    // A shard that is no longer declared may be up all the same.
+    let ask = ReleaseShard {
+        shard: name("shard-a"),
+        validate_only: false,
+        manifest_revision: Revision(0),
+    };
+    let (kind, reason, message) = refused(service.release_shard(ask).await);
+    assert_eq!((kind, reason.as_str()), (Kind::Precondition, "SHARD_UNFENCED"));
+    assert!(message.contains("(one)"), "{message}");
+    world.forget(6, &["shard-a"]).await;
+    assert_eq!(desired(&world, "shard-b", "one"), Some((Role::Staged, 3)));
+    says(&world, &agents[0], 3, Role::Retired, 3);
+    assert_eq!(world.leader.settle_residues().await.unwrap(), 1);
+    assert_eq!(desired(&world, "shard-b", "one"), Some((Role::Active, 3)));
+    world.check().await;
 }

@@ -48,7 +48,7 @@ const ON_SHARD_CONFLICT: &str = "ON CONFLICT (name) DO UPDATE SET
 /// What somebody overrode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Override {
-    /// What was done: "force-pin" or "force-release".
+    /// What was done: "force-pin", "force-activate" or "force-release".
     pub(crate) action: &'static str,
     /// What it was done to.
     pub(crate) subject: String,

@@ -2,6 +2,8 @@
 
 use airfleet_domain::{
     ids::{Generation, Revision, Term},
+    manifest::Workload,
+    roles::{Fence, Residue, Role},
     routing::{Entry, State},
 };
 use airfleet_sql::{
@@ -9,7 +11,10 @@ use airfleet_sql::{
     lease::{Lease, Timing},
 };
 
-use super::{Batch, Changes, Cordon, Error, Override, Record, Removal, ShardRecord, Store};
+use super::{
+    Batch, Changes, Cordon, Declared, Error, Event, NewWorkload, Override, Record, Recorded,
+    Removal, ShardRecord, Source, Store,
+};
 use crate::testing::{self, Database, name, record, shard};
 
 macro_rules! on_both_engines {
@@ -35,6 +40,9 @@ on_both_engines!(
     who_missed_forgotten_removals_reads_everything,
     another_store_is_told_apart,
     generations_never_go_back,
+    workloads_are_kept_beside_their_namespaces,
+    what_is_left_behind_is_kept_until_it_is_gone,
+    events_are_numbered_kept_once_and_forgotten,
 );
 
 async fn open(database: &Database, replica: &str) -> Store {
@@ -273,4 +281,119 @@ async fn generations_never_go_back(database: Database) {
     store.commit(term, Revision(2), &records(vec![record("gone").at(3)]), 0).await.unwrap();
     store.commit(term, Revision(3), &remove(2), 0).await.unwrap();
     assert_eq!(floor().await, Generation(7));
+}
+
+async fn workloads_are_kept_beside_their_namespaces(database: Database) {
+    let store = open(&database, "a").await;
+    let term = lead(&store).await;
+    let workload = |owner: &str| Workload { owners: vec![owner.into()], ..Workload::default() };
+    let new = |namespace: &str, owner: &str, revision| NewWorkload {
+        namespace: name(namespace),
+        declared: Declared::from(&workload(owner)),
+        manifest_revision: Revision(revision),
+    };
+    assert_eq!(new("one", "ä", 1).declared.digest(), new("two", "ä", 2).declared.digest());
+    assert_ne!(new("one", "ä", 1).declared.digest(), new("one", "b", 1).declared.digest());
+    let mut one = record("one").at(1);
+    one.workload_digest = -7;
+    let first = Batch {
+        records: vec![one.clone(), record("two").at(1)],
+        workloads: vec![new("one", "größe", 3), new("two", "b", 3)],
+        ..Batch::default()
+    };
+    store.commit(term, Revision(0), &first, 0).await.unwrap();
+    let second = Batch {
+        removed: vec![name("two")],
+        workloads: vec![new("one", "größer", 4)],
+        ..Batch::default()
+    };
+    store.commit(term, Revision(1), &second, 0).await.unwrap();
+    let found = store.workloads(&[name("one"), name("two"), name("never")]).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found["one"], (workload("größer"), Revision(4)));
+    assert!(store.workloads(&[]).await.unwrap().is_empty());
+    assert_eq!(store.load::<Record>().await.unwrap().namespaces, [one]);
+}
+
+async fn what_is_left_behind_is_kept_until_it_is_gone(database: Database) {
+    let store = open(&database, "a").await;
+    let term = lead(&store).await;
+    let residue = |shard: &str, fence| Residue {
+        namespace: name("one"),
+        shard: name(shard),
+        prefixes: vec![name("größe__"), name("one.")],
+        generation: Generation(4),
+        role: Role::Retired,
+        fence,
+        reason: "pinned".into(),
+        left_at_us: 5,
+        purge_at_us: 9,
+        revision: Revision(1),
+    };
+    let first = Batch {
+        residues: vec![residue("shard-a", Fence::Awaited), residue("shard-b", Fence::Waived)],
+        ..Batch::default()
+    };
+    store.commit(term, Revision(0), &first, 0).await.unwrap();
+    assert_eq!(store.residues().await.unwrap().len(), 2);
+    let absent = Residue { role: Role::Absent, ..residue("shard-a", Fence::Seen) };
+    let second = Batch {
+        residues: vec![absent.clone()],
+        removed_residues: vec![(name("one"), name("shard-b")), (name("two"), name("shard-b"))],
+        ..Batch::default()
+    };
+    store.commit(term, Revision(1), &second, 0).await.unwrap();
+    // Another replica on the same database finds the same, also of a namespace that is gone.
+    assert_eq!(open(&database, "b").await.residues().await.unwrap(), [absent]);
+}
+
+async fn events_are_numbered_kept_once_and_forgotten(database: Database) {
+    let store = open(&database, "a").await;
+    let term = lead(&store).await;
+    let happened = |namespace: &str, number: u128| Event {
+        id: uuid::Uuid::from_u128(number),
+        namespace: name(namespace),
+        shard: "shard-a".into(),
+        source: Source::Agent,
+        code: "ROLE_REACHED".into(),
+        message: format!("größe {number}"),
+        warning: number.is_multiple_of(2),
+        happened_at_us: 7,
+    };
+    let with_a_commit = Batch {
+        records: vec![record("one").at(1)],
+        events: vec![Event { source: Source::Router, ..happened("one", 1) }],
+        ..Batch::default()
+    };
+    store.commit(term, Revision(0), &with_a_commit, 10).await.unwrap();
+    let told: Vec<_> = (2..8).map(|number| happened("one", number)).collect();
+    store.record_events(term, &told, 20).await.unwrap();
+    // Told again, and again within one go, they are kept once.
+    let again = [told.clone(), told, vec![happened("two", 100)]].concat();
+    store.record_events(term, &again, 30).await.unwrap();
+
+    let numbers = |events: &[Recorded]| -> Vec<u128> {
+        events.iter().map(|one| one.event.id.as_u128()).collect()
+    };
+    let all = store.events_before(&name("one"), None, 100).await.unwrap();
+    assert_eq!(numbers(&all), [7, 6, 5, 4, 3, 2, 1], "newest first");
+    assert_eq!(all[6].event, with_a_commit.events[0]);
+    assert_eq!((&all[0].event, all[0].recorded_at_us), (&happened("one", 7), 20));
+    let page = store.events_before(&name("one"), Some(all[2].sequence), 2).await.unwrap();
+    assert_eq!(numbers(&page), [4, 3]);
+    let news = store.events_after(&name("one"), all[2].sequence, 100).await.unwrap();
+    assert_eq!(numbers(&news), [6, 7], "oldest first");
+    let last = store.last_event().await.unwrap();
+    assert!(store.events_after(&name("one"), last, 9).await.unwrap().is_empty());
+
+    // Nothing of a stale leader.
+    let stale = Term(term.0 - 1);
+    let late = store.record_events(stale, &[happened("one", 200)], 40).await;
+    assert!(late.unwrap_err().is_stale_term());
+    assert!(store.forget_events(stale, &[], 1, i64::MAX).await.unwrap_err().is_stale_term());
+
+    assert_eq!(store.forget_events(term, &[name("one"), name("never")], 3, 0).await.unwrap(), 4);
+    assert_eq!(numbers(&store.events_before(&name("one"), None, 9).await.unwrap()), [7, 6, 5]);
+    assert_eq!(store.forget_events(term, &[], 3, 25).await.unwrap(), 3, "by age");
+    assert_eq!(numbers(&store.events_before(&name("two"), None, 9).await.unwrap()), [100]);
 }
