@@ -345,6 +345,7 @@ impl Service {
             WriteError::Refused(failure) => failure,
             WriteError::Store(error) => store_failure(error),
             WriteError::Overlap(overlaps) => refusal::overlap(&overlaps),
+            WriteError::Taken(taken) => refusal::taken(&taken),
             WriteError::RequestReused => refusal::request_reused(),
         });
         self.metrics.written(method, write.dry_run, &result);

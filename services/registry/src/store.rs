@@ -3,7 +3,8 @@
 //! Responsible for the tables in `migrations/`, for the one transaction in which the manifest
 //! changes ([`Store::write`]), and for reading it by name, by page, whole, and by revision.
 //!
-//! Invariants: no prefix of a namespace starts with one of another; the revision grows by one with
+//! Invariants: no prefix of a namespace starts with one of another, and no two namespaces have a
+//! pool, variable or connection of one name; the revision grows by one with
 //! every transaction that changes something, and by nothing else; every change has exactly one
 //! event, written in its transaction; the indexes by label, owner and prefix say what the entries
 //! say.
@@ -12,6 +13,7 @@
 
 mod events;
 mod maintain;
+mod names;
 mod page;
 mod prefixes;
 mod read;
@@ -32,6 +34,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::{
     events::{AuditEvent, AuditFilter, Change, Revised},
     maintain::Retention,
+    names::{Sort, Taken},
     page::Filter,
     prefixes::Overlap,
     read::{Resume, Snapshot},
@@ -39,11 +42,18 @@ pub(crate) use self::{
 };
 
 /// The tables, in order of version.
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "entries, their indexes, events and requests",
-    sql: include_str!("../migrations/0001_initial.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "entries, their indexes, events and requests",
+        sql: include_str!("../migrations/0001_initial.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "names of pools, variables and connections",
+        sql: include_str!("../migrations/0002_names.sql"),
+    },
+];
 
 /// Most names in one `IN (…)`.
 const NAMES_MAX: usize = 500;

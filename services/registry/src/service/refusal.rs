@@ -5,7 +5,7 @@ use std::time::Duration;
 use airfleet_runtime::status::{Failure, Kind as FailureKind, Precondition, reason};
 
 use super::ANSWER_MAX_BYTES;
-use crate::store::{Error, Key, Kind, Overlap, Stored};
+use crate::store::{Error, Key, Kind, Overlap, Sort, Stored, Taken};
 
 /// A prefix is owned by another namespace.
 const PREFIX_OVERLAP: &str = "PREFIX_OVERLAP";
@@ -47,6 +47,34 @@ pub(super) fn overlap(overlaps: &[Overlap]) -> Failure {
     });
     let failure = Failure::precondition(violations.collect()).with_reason(PREFIX_OVERLAP);
     match overlaps.first() {
+        Some(first) => failure.with_metadata("namespace", &first.other_namespace),
+        None => failure,
+    }
+}
+
+/// Names each pool, variable and connection that is another's, and whose.
+pub(super) fn taken(taken: &[Taken]) -> Failure {
+    let code = |sort| match sort {
+        Sort::Pool => "POOL_TAKEN",
+        Sort::Variable => "VARIABLE_TAKEN",
+        Sort::Connection => "CONNECTION_TAKEN",
+    };
+    let violations = taken.iter().map(|taken| {
+        let Taken { sort, name, namespace, other_namespace } = taken;
+        Precondition::new(
+            code(*sort),
+            format!("namespaces/{namespace}"),
+            format!(
+                "{} {name:?} is namespace {other_namespace:?}'s; two namespaces on one shard would \
+                 both write it, so choose another name, such as {:?}",
+                sort.as_str(),
+                format!("{namespace}_{name}"),
+            ),
+        )
+    });
+    let reason = taken.first().map_or("POOL_TAKEN", |first| code(first.sort));
+    let failure = Failure::precondition(violations.collect()).with_reason(reason);
+    match taken.first() {
         Some(first) => failure.with_metadata("namespace", &first.other_namespace),
         None => failure,
     }

@@ -8,6 +8,7 @@ use airfleet_sql::{Sql, Tx, Value, params, placeholders, write_tx};
 use serde::{Deserialize, Serialize};
 
 use super::events::{self, NewEvent};
+use super::names::{self, Taken};
 use super::prefixes::{Claim, Overlap, find_overlaps};
 use super::{
     ENTRY_COLUMNS, Error, Head, Key, Kind, NAMES_MAX, Store, Stored, entry_row, head,
@@ -99,6 +100,8 @@ pub(crate) enum WriteError<R> {
     Store(Error),
     /// Prefixes are owned by others.
     Overlap(Vec<Overlap>),
+    /// Pools, variables or connections are others'.
+    Taken(Vec<Taken>),
     /// The request id was used for something else before.
     RequestReused,
     /// The caller decided against it.
@@ -260,6 +263,10 @@ async fn carry_out<R>(
     if !overlaps.is_empty() {
         return Err(Stop::Failed(WriteError::Overlap(overlaps)));
     }
+    let taken = write_names(tx, &changed).await?;
+    if !taken.is_empty() {
+        return Err(Stop::Failed(WriteError::Taken(taken)));
+    }
     let events = changed.iter().enumerate().filter_map(|(index, item)| {
         Some(NewEvent {
             sequence: head.sequence + 1 + index as i64,
@@ -377,6 +384,22 @@ async fn write_prefixes(tx: &mut Tx, changed: &[&Item]) -> airfleet_sql::Result<
             .await?;
     }
     Ok(overlaps)
+}
+
+/// Gives up the old names of all entries before any new one is claimed, so that a pool may pass from
+/// one namespace to another in one write.
+async fn write_names(tx: &mut Tx, changed: &[&Item]) -> airfleet_sql::Result<Vec<Taken>> {
+    let names = |stored: Option<&Stored>| stored.map(names::names).unwrap_or_default();
+    let moved: Vec<&Item> = changed
+        .iter()
+        .filter(|item| names(item.before.as_ref()) != names(item.after.as_ref()))
+        .copied()
+        .collect();
+    let stale = moved.iter().filter(|item| item.before.is_some()).map(|item| &item.key);
+    delete(tx, stale, "DELETE FROM registry_names WHERE $1 = 'namespace' AND namespace IN").await?;
+    let claims: Vec<_> =
+        moved.iter().map(|item| (item.key.name.clone(), names(item.after.as_ref()))).collect();
+    names::claim(tx, &claims).await
 }
 
 /// Runs `<sql> (names…)` for each kind of `keys`; `sql` binds the kind to `$1`.

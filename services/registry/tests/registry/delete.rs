@@ -85,6 +85,16 @@ macro_rules! not_asked {
                 not_here()
             }
 
+            type WatchNamespaceEventsStream =
+                tokio_stream::Empty<Result<NamespaceEvent, Status>>;
+
+            async fn watch_namespace_events(
+                &self,
+                _: Request<WatchNamespaceEventsRequest>,
+            ) -> Result<Response<Self::WatchNamespaceEventsStream>, Status> {
+                not_here()
+            }
+
             async fn release_namespace(
                 &self,
                 request: Request<ReleaseNamespaceRequest>,
@@ -122,6 +132,9 @@ not_asked! {
     uncordon_shard: UncordonShardRequest => ShardStatus;
     pin_namespace: PinNamespaceRequest => Assignment;
     unpin_namespace: UnpinNamespaceRequest => Assignment;
+    get_namespace_status: GetNamespaceStatusRequest => NamespaceStatus;
+    list_namespace_statuses: ListNamespaceStatusesRequest => ListNamespaceStatusesResponse;
+    list_namespace_events: ListNamespaceEventsRequest => ListNamespaceEventsResponse;
     get_router_status: GetRouterStatusRequest => RouterStatus;
 }
 

@@ -24,6 +24,7 @@ mod delete;
 mod entries;
 mod hostile;
 mod list;
+mod names;
 mod outage;
 mod prefixes;
 mod roles;

@@ -1,5 +1,6 @@
 import datetime
 
+from airfleet.agent.v1 import agent_pb2 as _agent_pb2
 from airfleet.common.v1 import common_pb2 as _common_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -215,7 +216,7 @@ class ListShardStatusesResponse(_message.Message):
     def __init__(self, shards: _Optional[_Iterable[_Union[ShardStatus, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ShardStatus(_message.Message):
-    __slots__ = ("shard", "connected", "incarnation", "agent_version", "airflow_version", "schema_revision", "report_time", "health", "capacity", "usage", "reserved", "room", "cordon", "namespaces", "namespace_usage", "unowned_dags", "not_placeable")
+    __slots__ = ("shard", "connected", "incarnation", "agent_version", "airflow_version", "schema_revision", "report_time", "health", "capacity", "usage", "reserved", "room", "cordon", "namespaces", "namespace_usage", "unowned_dags", "not_placeable", "role_totals", "roles")
     SHARD_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -233,6 +234,8 @@ class ShardStatus(_message.Message):
     NAMESPACE_USAGE_FIELD_NUMBER: _ClassVar[int]
     UNOWNED_DAGS_FIELD_NUMBER: _ClassVar[int]
     NOT_PLACEABLE_FIELD_NUMBER: _ClassVar[int]
+    ROLE_TOTALS_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
     shard: str
     connected: bool
     incarnation: str
@@ -250,7 +253,171 @@ class ShardStatus(_message.Message):
     namespace_usage: _containers.RepeatedCompositeFieldContainer[NamespaceUsage]
     unowned_dags: int
     not_placeable: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, shard: _Optional[str] = ..., connected: bool = ..., incarnation: _Optional[str] = ..., agent_version: _Optional[str] = ..., airflow_version: _Optional[str] = ..., schema_revision: _Optional[str] = ..., report_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., health: _Optional[_Union[_common_pb2.Health, _Mapping]] = ..., capacity: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., usage: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., reserved: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., room: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., cordon: _Optional[_Union[Cordon, _Mapping]] = ..., namespaces: _Optional[int] = ..., namespace_usage: _Optional[_Iterable[_Union[NamespaceUsage, _Mapping]]] = ..., unowned_dags: _Optional[int] = ..., not_placeable: _Optional[_Iterable[str]] = ...) -> None: ...
+    role_totals: RoleTotals
+    roles: _containers.RepeatedCompositeFieldContainer[RoleSummary]
+    def __init__(self, shard: _Optional[str] = ..., connected: bool = ..., incarnation: _Optional[str] = ..., agent_version: _Optional[str] = ..., airflow_version: _Optional[str] = ..., schema_revision: _Optional[str] = ..., report_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., health: _Optional[_Union[_common_pb2.Health, _Mapping]] = ..., capacity: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., usage: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., reserved: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., room: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., cordon: _Optional[_Union[Cordon, _Mapping]] = ..., namespaces: _Optional[int] = ..., namespace_usage: _Optional[_Iterable[_Union[NamespaceUsage, _Mapping]]] = ..., unowned_dags: _Optional[int] = ..., not_placeable: _Optional[_Iterable[str]] = ..., role_totals: _Optional[_Union[RoleTotals, _Mapping]] = ..., roles: _Optional[_Iterable[_Union[RoleSummary, _Mapping]]] = ...) -> None: ...
+
+class RoleTotals(_message.Message):
+    __slots__ = ("desired", "unreached", "obstacles", "drift", "violations", "fenced_dags", "giving_up")
+    DESIRED_FIELD_NUMBER: _ClassVar[int]
+    UNREACHED_FIELD_NUMBER: _ClassVar[int]
+    OBSTACLES_FIELD_NUMBER: _ClassVar[int]
+    DRIFT_FIELD_NUMBER: _ClassVar[int]
+    VIOLATIONS_FIELD_NUMBER: _ClassVar[int]
+    FENCED_DAGS_FIELD_NUMBER: _ClassVar[int]
+    GIVING_UP_FIELD_NUMBER: _ClassVar[int]
+    desired: int
+    unreached: int
+    obstacles: int
+    drift: int
+    violations: int
+    fenced_dags: int
+    giving_up: int
+    def __init__(self, desired: _Optional[int] = ..., unreached: _Optional[int] = ..., obstacles: _Optional[int] = ..., drift: _Optional[int] = ..., violations: _Optional[int] = ..., fenced_dags: _Optional[int] = ..., giving_up: _Optional[int] = ...) -> None: ...
+
+class RoleSummary(_message.Message):
+    __slots__ = ("namespace", "shard", "desired_role", "desired_generation", "role", "generation", "reached", "release", "release_time", "drift", "violations", "obstacle", "connected")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    DESIRED_ROLE_FIELD_NUMBER: _ClassVar[int]
+    DESIRED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    REACHED_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_TIME_FIELD_NUMBER: _ClassVar[int]
+    DRIFT_FIELD_NUMBER: _ClassVar[int]
+    VIOLATIONS_FIELD_NUMBER: _ClassVar[int]
+    OBSTACLE_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    shard: str
+    desired_role: _common_pb2.Role
+    desired_generation: int
+    role: _common_pb2.Role
+    generation: int
+    reached: bool
+    release: str
+    release_time: _timestamp_pb2.Timestamp
+    drift: int
+    violations: int
+    obstacle: str
+    connected: bool
+    def __init__(self, namespace: _Optional[str] = ..., shard: _Optional[str] = ..., desired_role: _Optional[_Union[_common_pb2.Role, str]] = ..., desired_generation: _Optional[int] = ..., role: _Optional[_Union[_common_pb2.Role, str]] = ..., generation: _Optional[int] = ..., reached: bool = ..., release: _Optional[str] = ..., release_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., drift: _Optional[int] = ..., violations: _Optional[int] = ..., obstacle: _Optional[str] = ..., connected: bool = ...) -> None: ...
+
+class GetNamespaceStatusRequest(_message.Message):
+    __slots__ = ("namespace",)
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    def __init__(self, namespace: _Optional[str] = ...) -> None: ...
+
+class NamespaceStatus(_message.Message):
+    __slots__ = ("assignment", "roles", "manifest_revision")
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_REVISION_FIELD_NUMBER: _ClassVar[int]
+    assignment: Assignment
+    roles: _containers.RepeatedCompositeFieldContainer[ShardRole]
+    manifest_revision: int
+    def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., roles: _Optional[_Iterable[_Union[ShardRole, _Mapping]]] = ..., manifest_revision: _Optional[int] = ...) -> None: ...
+
+class ShardRole(_message.Message):
+    __slots__ = ("shard", "desired_role", "desired_generation", "reason", "reached", "observed", "details_cut", "drift_count", "waits_for", "connected", "report_time", "purge_time")
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    DESIRED_ROLE_FIELD_NUMBER: _ClassVar[int]
+    DESIRED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    REACHED_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_CUT_FIELD_NUMBER: _ClassVar[int]
+    DRIFT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FOR_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    REPORT_TIME_FIELD_NUMBER: _ClassVar[int]
+    PURGE_TIME_FIELD_NUMBER: _ClassVar[int]
+    shard: str
+    desired_role: _common_pb2.Role
+    desired_generation: int
+    reason: str
+    reached: bool
+    observed: _agent_pb2.ObservedRole
+    details_cut: bool
+    drift_count: int
+    waits_for: str
+    connected: bool
+    report_time: _timestamp_pb2.Timestamp
+    purge_time: _timestamp_pb2.Timestamp
+    def __init__(self, shard: _Optional[str] = ..., desired_role: _Optional[_Union[_common_pb2.Role, str]] = ..., desired_generation: _Optional[int] = ..., reason: _Optional[str] = ..., reached: bool = ..., observed: _Optional[_Union[_agent_pb2.ObservedRole, _Mapping]] = ..., details_cut: bool = ..., drift_count: _Optional[int] = ..., waits_for: _Optional[str] = ..., connected: bool = ..., report_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., purge_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ListNamespaceStatusesRequest(_message.Message):
+    __slots__ = ("page_size", "page_token", "shard", "attention")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    shard: str
+    attention: bool
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., shard: _Optional[str] = ..., attention: bool = ...) -> None: ...
+
+class ListNamespaceStatusesResponse(_message.Message):
+    __slots__ = ("roles", "next_page_token")
+    ROLES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    roles: _containers.RepeatedCompositeFieldContainer[RoleSummary]
+    next_page_token: str
+    def __init__(self, roles: _Optional[_Iterable[_Union[RoleSummary, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class NamespaceEvent(_message.Message):
+    __slots__ = ("namespace", "sequence", "time", "shard", "source", "code", "message", "warning", "id")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    WARNING_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    sequence: int
+    time: _timestamp_pb2.Timestamp
+    shard: str
+    source: str
+    code: str
+    message: str
+    warning: bool
+    id: str
+    def __init__(self, namespace: _Optional[str] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., shard: _Optional[str] = ..., source: _Optional[str] = ..., code: _Optional[str] = ..., message: _Optional[str] = ..., warning: bool = ..., id: _Optional[str] = ...) -> None: ...
+
+class ListNamespaceEventsRequest(_message.Message):
+    __slots__ = ("namespace", "page_size", "page_token")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    page_size: int
+    page_token: str
+    def __init__(self, namespace: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListNamespaceEventsResponse(_message.Message):
+    __slots__ = ("events", "next_page_token", "sequence")
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[NamespaceEvent]
+    next_page_token: str
+    sequence: int
+    def __init__(self, events: _Optional[_Iterable[_Union[NamespaceEvent, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., sequence: _Optional[int] = ...) -> None: ...
+
+class WatchNamespaceEventsRequest(_message.Message):
+    __slots__ = ("namespace", "resume_sequence")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    RESUME_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    resume_sequence: int
+    def __init__(self, namespace: _Optional[str] = ..., resume_sequence: _Optional[int] = ...) -> None: ...
 
 class Cordon(_message.Message):
     __slots__ = ("actor", "reason", "time")

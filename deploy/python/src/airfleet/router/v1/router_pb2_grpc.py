@@ -100,6 +100,26 @@ class RouterServiceStub(object):
                 request_serializer=airfleet_dot_router_dot_v1_dot_router__pb2.ReleaseShardRequest.SerializeToString,
                 response_deserializer=airfleet_dot_router_dot_v1_dot_router__pb2.ReleaseShardResponse.FromString,
                 _registered_method=True)
+        self.GetNamespaceStatus = channel.unary_unary(
+                '/airfleet.router.v1.RouterService/GetNamespaceStatus',
+                request_serializer=airfleet_dot_router_dot_v1_dot_router__pb2.GetNamespaceStatusRequest.SerializeToString,
+                response_deserializer=airfleet_dot_router_dot_v1_dot_router__pb2.NamespaceStatus.FromString,
+                _registered_method=True)
+        self.ListNamespaceStatuses = channel.unary_unary(
+                '/airfleet.router.v1.RouterService/ListNamespaceStatuses',
+                request_serializer=airfleet_dot_router_dot_v1_dot_router__pb2.ListNamespaceStatusesRequest.SerializeToString,
+                response_deserializer=airfleet_dot_router_dot_v1_dot_router__pb2.ListNamespaceStatusesResponse.FromString,
+                _registered_method=True)
+        self.ListNamespaceEvents = channel.unary_unary(
+                '/airfleet.router.v1.RouterService/ListNamespaceEvents',
+                request_serializer=airfleet_dot_router_dot_v1_dot_router__pb2.ListNamespaceEventsRequest.SerializeToString,
+                response_deserializer=airfleet_dot_router_dot_v1_dot_router__pb2.ListNamespaceEventsResponse.FromString,
+                _registered_method=True)
+        self.WatchNamespaceEvents = channel.unary_stream(
+                '/airfleet.router.v1.RouterService/WatchNamespaceEvents',
+                request_serializer=airfleet_dot_router_dot_v1_dot_router__pb2.WatchNamespaceEventsRequest.SerializeToString,
+                response_deserializer=airfleet_dot_router_dot_v1_dot_router__pb2.NamespaceEvent.FromString,
+                _registered_method=True)
         self.GetRouterStatus = channel.unary_unary(
                 '/airfleet.router.v1.RouterService/GetRouterStatus',
                 request_serializer=airfleet_dot_router_dot_v1_dot_router__pb2.GetRouterStatusRequest.SerializeToString,
@@ -202,6 +222,35 @@ class RouterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetNamespaceStatus(self, request, context):
+        """What the shards are to be for one namespace, and what they are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListNamespaceStatuses(self, request, context):
+        """The same of many namespaces in short, ordered by namespace.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListNamespaceEvents(self, request, context):
+        """What happened to a namespace and why, newest first: what the router decided and what the agents
+        of its shards saw. Any replica answers. The latest 200 are kept, for 90 days, unless configured.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchNamespaceEvents(self, request, context):
+        """What happens to a namespace from now on, or from a sequence number on, in their order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetRouterStatus(self, request, context):
         """What this replica is and how fresh its table.
         """
@@ -276,6 +325,26 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.ReleaseShard,
                     request_deserializer=airfleet_dot_router_dot_v1_dot_router__pb2.ReleaseShardRequest.FromString,
                     response_serializer=airfleet_dot_router_dot_v1_dot_router__pb2.ReleaseShardResponse.SerializeToString,
+            ),
+            'GetNamespaceStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetNamespaceStatus,
+                    request_deserializer=airfleet_dot_router_dot_v1_dot_router__pb2.GetNamespaceStatusRequest.FromString,
+                    response_serializer=airfleet_dot_router_dot_v1_dot_router__pb2.NamespaceStatus.SerializeToString,
+            ),
+            'ListNamespaceStatuses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListNamespaceStatuses,
+                    request_deserializer=airfleet_dot_router_dot_v1_dot_router__pb2.ListNamespaceStatusesRequest.FromString,
+                    response_serializer=airfleet_dot_router_dot_v1_dot_router__pb2.ListNamespaceStatusesResponse.SerializeToString,
+            ),
+            'ListNamespaceEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListNamespaceEvents,
+                    request_deserializer=airfleet_dot_router_dot_v1_dot_router__pb2.ListNamespaceEventsRequest.FromString,
+                    response_serializer=airfleet_dot_router_dot_v1_dot_router__pb2.ListNamespaceEventsResponse.SerializeToString,
+            ),
+            'WatchNamespaceEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchNamespaceEvents,
+                    request_deserializer=airfleet_dot_router_dot_v1_dot_router__pb2.WatchNamespaceEventsRequest.FromString,
+                    response_serializer=airfleet_dot_router_dot_v1_dot_router__pb2.NamespaceEvent.SerializeToString,
             ),
             'GetRouterStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRouterStatus,
@@ -635,6 +704,114 @@ class RouterService(object):
             '/airfleet.router.v1.RouterService/ReleaseShard',
             airfleet_dot_router_dot_v1_dot_router__pb2.ReleaseShardRequest.SerializeToString,
             airfleet_dot_router_dot_v1_dot_router__pb2.ReleaseShardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetNamespaceStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/airfleet.router.v1.RouterService/GetNamespaceStatus',
+            airfleet_dot_router_dot_v1_dot_router__pb2.GetNamespaceStatusRequest.SerializeToString,
+            airfleet_dot_router_dot_v1_dot_router__pb2.NamespaceStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListNamespaceStatuses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/airfleet.router.v1.RouterService/ListNamespaceStatuses',
+            airfleet_dot_router_dot_v1_dot_router__pb2.ListNamespaceStatusesRequest.SerializeToString,
+            airfleet_dot_router_dot_v1_dot_router__pb2.ListNamespaceStatusesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListNamespaceEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/airfleet.router.v1.RouterService/ListNamespaceEvents',
+            airfleet_dot_router_dot_v1_dot_router__pb2.ListNamespaceEventsRequest.SerializeToString,
+            airfleet_dot_router_dot_v1_dot_router__pb2.ListNamespaceEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchNamespaceEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/airfleet.router.v1.RouterService/WatchNamespaceEvents',
+            airfleet_dot_router_dot_v1_dot_router__pb2.WatchNamespaceEventsRequest.SerializeToString,
+            airfleet_dot_router_dot_v1_dot_router__pb2.NamespaceEvent.FromString,
             options,
             channel_credentials,
             insecure,
