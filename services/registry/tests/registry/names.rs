@@ -33,11 +33,11 @@ async fn what_another_has_is_refused_and_the_other_is_named(database: Database) 
     let owner = Namespace {
         variables: vec![variable("rate", "rate"), variable("shared", "")],
         connections: vec![connection("warehouse", "warehouse.uri"), connection("lake", "")],
-        ..with_pools("owner", &["etl", "größe"])
+        ..with_pools("owner", &["etl", "grosse"])
     };
     client.create_namespace(create(owner)).await.unwrap();
     for (wanted, code, what) in [
-        (with_pools("wanting", &["fine", "größe"]), "POOL_TAKEN", "pool \"größe\""),
+        (with_pools("wanting", &["fine", "grosse"]), "POOL_TAKEN", "pool \"grosse\""),
         (
             Namespace { variables: vec![variable("rate", "x")], ..namespace("wanting") },
             "VARIABLE_TAKEN",
@@ -75,10 +75,10 @@ async fn what_another_has_is_refused_and_the_other_is_named(database: Database) 
         "POOL_TAKEN",
     );
     // What was given up is free.
-    client.update_namespace(update(with_pools("owner", &["größe"]), &["pools"])).await.unwrap();
+    client.update_namespace(update(with_pools("owner", &["grosse"]), &["pools"])).await.unwrap();
     client.update_namespace(update(greedy, &["pools"])).await.unwrap();
     client.update_namespace(update(with_pools("owner", &[]), &["pools"])).await.unwrap();
-    client.create_namespace(create(with_pools("third", &["größe"]))).await.unwrap();
+    client.create_namespace(create(with_pools("third", &["grosse"]))).await.unwrap();
 }
 
 async fn a_pool_may_pass_from_one_to_another_in_one_apply(database: Database) {
