@@ -42,6 +42,21 @@ def test_a_namespace_is_registered_assigned_and_resolved(client: airfleet.Client
     assert raised.value.reason == "NOT_FOUND"
 
 
+def test_what_happened_to_a_namespace_is_told(client: airfleet.Client) -> None:
+    wanted = unique()
+    assignment = client.wait_for_assignment(client.register(wanted), PATIENCE)
+    events = list(client.list_namespace_events(wanted.name))
+    assert events[0].code == "ASSIGNED"
+    assert (events[0].shard, events[0].source) == (assignment.shard, "router")
+    status = client.namespace_status(wanted.name)
+    assert [role.shard for role in status.roles] == [assignment.shard]
+    assert status.assignment == assignment
+    listed = client.list_namespace_statuses(shard=assignment.shard)
+    assert wanted.name in {role.namespace for role in listed}
+    with pytest.raises(airfleet.NotFound):
+        list(client.list_namespace_events("never-heard-of"))
+
+
 def test_the_example_fleet_is_applied_and_every_dag_has_its_owner(plane: ControlPlane) -> None:
     with plane.client() as client:
         files = sorted((EXAMPLES / "fleet/namespaces").glob("*.yaml"))

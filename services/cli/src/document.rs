@@ -4,6 +4,8 @@
 //! that what was printed can be edited and applied. Lists are `{apiVersion, kind, items, …}`.
 //! Fields are only ever added. docs/cli.md describes them.
 
+pub mod roles;
+
 use airfleet_domain::{
     manifest::{API_VERSION, Entry, Namespace, Shard},
     resources::Resources,
@@ -17,6 +19,7 @@ use airfleet_proto::{
 use jiff::Timestamp;
 use serde::Serialize;
 
+use self::roles::{RoleSummary, RoleTotals, ShardRole};
 use crate::error::{Error, Result};
 
 /// A namespace or shard with what the fleet knows of it.
@@ -61,6 +64,9 @@ pub struct NamespaceStatus {
     /// The spec is then what the router remembers of it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub orphaned: bool,
+    /// What the shards are for it, the owner first; left out in lists and where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<ShardRole>>,
 }
 
 /// `status` of a shard.
@@ -196,6 +202,12 @@ pub struct ShardState {
     pub unowned_dags: i64,
     /// Why it takes no namespaces now; empty where it does.
     pub not_placeable: Vec<String>,
+    /// Numbers of its roles.
+    pub role_totals: RoleTotals,
+    /// What it is for its namespaces, those that need attention first; only where one shard is
+    /// shown.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<RoleSummary>,
 }
 
 /// A verdict and what led to it.
@@ -346,6 +358,8 @@ impl From<router::ShardStatus> for ShardState {
             namespace_usage: wire.namespace_usage.into_iter().map(Into::into).collect(),
             unowned_dags: wire.unowned_dags,
             not_placeable: wire.not_placeable,
+            role_totals: wire.role_totals.unwrap_or_default().into(),
+            roles: wire.roles.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -472,7 +486,12 @@ mod tests {
             revision: 7,
             ..Default::default()
         };
-        let status = NamespaceStatus { kept, assignment: Some(assignment.into()), orphaned: false };
+        let status = NamespaceStatus {
+            kept,
+            assignment: Some(assignment.into()),
+            orphaned: false,
+            roles: None,
+        };
         Document { entry, status }
     }
 

@@ -2,8 +2,11 @@
 //!
 //! The registry knows what was declared, the router where it is; these commands join the two.
 
+mod brings;
 mod change;
 mod describe;
+mod events;
+pub(crate) mod roles;
 mod show;
 
 use airfleet_proto::{
@@ -20,7 +23,7 @@ pub(crate) use self::{
     show::{labels, state as state_cell},
 };
 use crate::{
-    args::{DoneForm, Form},
+    args::{DoneForm, Form, TextOrJson},
     document::{self, Assignment, Document, List, NamespaceStatus},
     error::{Error, Exit, Result},
     pages::{self, PAGE},
@@ -49,12 +52,33 @@ pub enum Command {
     Get(GetArgs),
     /// Show all that is known of a namespace
     #[command(after_help = "Examples:
-  airfleet namespace describe payments")]
+  airfleet namespace describe payments
+  airfleet ns describe payments -o json | jq .status.roles")]
     Describe {
         /// Namespaces to describe
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
+        /// Output form
+        #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+        output: TextOrJson,
     },
+    /// Show what happened to a namespace and why
+    #[command(after_help = "Examples:
+  airfleet namespace events payments
+  airfleet ns events payments --warnings
+  airfleet ns events payments --follow
+  airfleet ns events payments --follow -o json | jq -c 'select(.warning)'
+
+Joins what was declared (registry), what was decided (router) and what was seen on the shards
+(agent), in the order of time. The router keeps the latest 200 of each namespace.")]
+    Events(events::Args),
+    /// Show which commit runs where, and what needs attention
+    #[command(after_help = "Examples:
+  airfleet namespace releases
+  airfleet ns releases --shard shard-a
+  airfleet ns releases --attention                roles not reached, drift, broken rules, obstacles
+  airfleet ns releases -o json | jq -r '.items[] | [.namespace, .shard, .release] | @tsv'")]
+    Releases(roles::ReleasesArgs),
     /// Remove namespaces
     #[command(after_help = "Examples:
   airfleet namespace delete payments
@@ -125,7 +149,9 @@ pub async fn run(session: &mut Session<'_>, command: Command) -> Result<Exit> {
     match command {
         Command::List(args) => list(session, args).await,
         Command::Get(args) => get(session, args).await,
-        Command::Describe { names } => describe::run(session, &names).await,
+        Command::Describe { names, output } => describe::run(session, &names, output).await,
+        Command::Events(args) => events::run(session, args).await,
+        Command::Releases(args) => roles::releases(session, args).await,
         Command::Delete(args) => change::delete(session, args).await,
         Command::Pin(args) => change::pin(session, args).await,
         Command::Unpin { name, output } => change::unpin(session, name, output).await,
@@ -184,7 +210,27 @@ async fn list(session: &mut Session<'_>, args: ListArgs) -> Result<Exit> {
         });
         return Ok(Exit::Ok);
     }
+    if args.output == Form::Wide {
+        add_roles(session, &mut rows).await;
+    }
     print(session, rows, args.output, true)
+}
+
+/// What the owners are for the namespaces. That it is not known leaves only those columns empty.
+async fn add_roles(session: &mut Session<'_>, rows: &mut [Row]) {
+    let listed = match roles::all(session, "", false).await {
+        Ok(listed) => listed,
+        Err(error) => return session.screen.warn(&format!("{error}; showing no roles")),
+    };
+    let mut by_owner: std::collections::HashMap<(String, String), _> = listed
+        .into_iter()
+        .map(|role| ((role.namespace.clone(), role.shard.clone()), role))
+        .collect();
+    for row in rows {
+        let Some(assignment) = &row.assignment else { continue };
+        let key = (assignment.namespace.clone(), assignment.shard.clone());
+        row.role = by_owner.remove(&key);
+    }
 }
 
 /// The namespaces that the manifest has.
@@ -329,6 +375,12 @@ async fn get(session: &mut Session<'_>, args: GetArgs) -> Result<Exit> {
             session.screen.warn(&format!("{error}; showing what was declared"));
         }
         Err(error) => return Err(error),
+    }
+    if !args.output.is_table() {
+        for row in &mut rows {
+            // Left out where it is not known: the rest is, without a leader.
+            row.roles = roles::of(session, &row.namespace.metadata.name).await.ok().flatten();
+        }
     }
     let is_list = args.names.len() > 1;
     print(session, rows, args.output, is_list)

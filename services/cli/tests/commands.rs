@@ -33,6 +33,43 @@ fn the_example_fleet_is_applied_listed_and_resolved() {
 }
 
 #[test]
+fn what_happened_and_what_runs_where_is_shown() {
+    let fleet = Fleet::with_shards();
+    fleet.bench.write("pay.yaml", &namespace("pay"));
+    fleet.run(&["apply", "-f", "pay.yaml", "--wait"]).expect(0);
+    let events = fleet.run(&["ns", "events", "pay", "-o", "json"]).json(0);
+    let codes: Vec<_> =
+        events["items"].as_array().unwrap().iter().map(|event| &event["code"]).collect();
+    assert_eq!(codes, ["MANIFEST_CREATED", "ASSIGNED"]);
+    let shard = events["items"][1]["shard"].as_str().unwrap();
+    let table = fleet.run(&["ns", "events", "pay"]).expect(0);
+    assert!(table.contains("registered by") && table.contains(shard), "{table}");
+    let warnings = fleet.run(&["ns", "events", "pay", "--warnings"]);
+    assert!(warnings.stderr.contains("Nothing is known to have happened"), "{}", warnings.stderr);
+
+    // No agent says anything, so nothing is reached.
+    let json = fleet.run(&["ns", "get", "pay", "-o", "json"]).json(0);
+    let role = &json["status"]["roles"][0];
+    assert_eq!((&role["desiredRole"], &role["reached"]), (&"Active".into(), &false.into()));
+    let described = fleet.run(&["ns", "describe", "pay", "-o", "json"]).json(0);
+    assert_eq!(described["status"]["roles"][0]["shard"], shard);
+    assert_eq!(described["events"][1]["code"], "ASSIGNED");
+    let text = fleet.run(&["ns", "describe", "pay"]).expect(0);
+    assert!(text.contains("\nRoles\n  Shard:  ") && text.contains("?→Active"), "{text}");
+    let wide = fleet.run(&["ns", "list", "-o", "wide"]).expect(0);
+    assert!(wide.contains("RELEASE") && wide.contains("?→Active"), "{wide}");
+    let releases = fleet.run(&["ns", "releases", "--attention", "-o", "json"]).json(0);
+    assert_eq!(releases["items"][0]["namespace"], "pay");
+    let elsewhere = if shard == "shard-a" { "shard-b" } else { "shard-a" };
+    let none = fleet.run(&["ns", "releases", "--shard", elsewhere]);
+    assert!(none.stderr.contains("No shard has a namespace"), "{}", none.stderr);
+    let shown = fleet.run(&["shard", "describe", shard]).expect(0);
+    assert!(shown.contains("0 of 1 reached") && shown.contains("agent away"), "{shown}");
+    let refusal = fleet.run(&["ns", "events", "never"]).refusal();
+    assert!(refusal.contains("airfleet namespace list"), "{refusal}");
+}
+
+#[test]
 fn lists_are_filtered_by_label_and_owner() {
     let fleet = Fleet::with_shards();
     let other = namespace("search").replace("kind: test", "kind: other");

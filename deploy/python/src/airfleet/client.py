@@ -25,6 +25,7 @@ Addresses: TypeAlias = str | Iterable[str]
 """One address, several with commas between, or a list: `10.0.0.1:7402,10.0.0.2:7402`."""
 Outcome: TypeAlias = Literal["created", "updated", "unchanged"]
 
+_PAGE = 1_000  # entries of a page; no page has more
 _BATCH_MOST = 10_000  # dag_ids that one BatchResolve takes
 _APPLY_MOST = 1_000  # entries that one ApplyManifest takes
 _OUTCOMES: dict[int, Outcome] = {
@@ -264,6 +265,50 @@ class Client:
         """A namespace's assignment; `NotFound` where the router does not know the namespace."""
         request = router_pb2.GetAssignmentRequest(namespace=namespace)
         return self._ask_router("GetAssignment", request, timeout)
+
+    def namespace_status(
+        self, namespace: str, *, timeout: float | None = None
+    ) -> router_pb2.NamespaceStatus:
+        """What the shards are to be for a namespace, and what they are. Asked of the leader.
+
+        Each of its `roles` has `reached`, and in `observed` the release, the drift, the broken
+        rules, and what keeps the shard from its role.
+        """
+        request = router_pb2.GetNamespaceStatusRequest(namespace=namespace)
+        return self._ask_router("GetNamespaceStatus", request, timeout)
+
+    def list_namespace_statuses(
+        self, *, shard: str = "", attention: bool = False, timeout: float | None = None
+    ) -> Iterator[router_pb2.RoleSummary]:
+        """Which release runs where, by namespace. Asked of the leader.
+
+        With `attention` only what somebody should look at. `timeout` is for each page.
+        """
+        token = ""
+        while True:
+            request = router_pb2.ListNamespaceStatusesRequest(
+                page_size=_PAGE, page_token=token, shard=shard, attention=attention
+            )
+            page = self._ask_router("ListNamespaceStatuses", request, timeout)
+            yield from page.roles
+            token = page.next_page_token
+            if not token:
+                return
+
+    def list_namespace_events(
+        self, namespace: str, *, timeout: float | None = None
+    ) -> Iterator[router_pb2.NamespaceEvent]:
+        """What happened to a namespace and why, newest first. `timeout` is for each page."""
+        token = ""
+        while True:
+            request = router_pb2.ListNamespaceEventsRequest(
+                namespace=namespace, page_size=_PAGE, page_token=token
+            )
+            page = self._ask_router("ListNamespaceEvents", request, timeout)
+            yield from page.events
+            token = page.next_page_token
+            if not token:
+                return
 
     def resolve(
         self,

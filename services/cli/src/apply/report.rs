@@ -126,6 +126,7 @@ impl Report {
                         assignment: assignments.remove(after.name()),
                         kept,
                         orphaned: false,
+                        roles: None,
                     })),
                     Entry::Shard(_) => {
                         AnyStatus::Shard(Box::new(ShardStatus { kept, state: None }))

@@ -4,18 +4,19 @@ use std::fmt::Write as _;
 
 use airfleet_domain::{
     labels::{Requirement, Toleration},
-    manifest::Namespace,
+    manifest::{Entry, Namespace},
 };
-use airfleet_proto::{
-    registry::v1::{AuditEvent, ListAuditEventsRequest},
-    router::v1::GetShardStatusRequest,
-};
+use airfleet_proto::{registry::v1::AuditEvent, router::v1::GetShardStatusRequest};
 use jiff::Timestamp;
 use prost_types::{Struct, Value, value::Kind as ValueKind};
 
-use super::{Row, assignment, known, show};
+use super::{Row, assignment, brings, events, known, roles, show};
 use crate::{
-    document::{self, Assignment, Kept, ShardState},
+    args::TextOrJson,
+    document::{
+        self, Assignment, Document, Kept, NamespaceStatus, ShardState,
+        roles::{Event, ShardRole},
+    },
     error::{Exit, Result},
     human,
     screen::{Paint, Tone},
@@ -35,13 +36,32 @@ struct Facts {
     /// `Err` with why it is not known.
     assignment: Result<Option<Assignment>, String>,
     shard: Result<Option<ShardState>, String>,
-    events: Result<Vec<AuditEvent>, String>,
+    /// What the shards are for it; none until the router has seen it.
+    roles: Result<Option<Vec<ShardRole>>, String>,
+    events: Result<Vec<Event>, String>,
     orphaned: bool,
 }
 
-pub(super) async fn run(session: &mut Session<'_>, names: &[String]) -> Result<Exit> {
+/// All of it, for scripts.
+#[derive(Debug, serde::Serialize)]
+struct Described {
+    #[serde(flatten)]
+    document: Document<NamespaceStatus>,
+    /// What happened lately, oldest first.
+    events: Vec<Event>,
+}
+
+pub(super) async fn run(
+    session: &mut Session<'_>,
+    names: &[String],
+    form: TextOrJson,
+) -> Result<Exit> {
     for (index, name) in names.iter().enumerate() {
         let facts = gather(session, name).await?;
+        if form == TextOrJson::Json {
+            session.screen.print(&document::json(&facts.into_described()?)?)?;
+            continue;
+        }
         let separator = if index == 0 { "" } else { "\n\n" };
         let text = describe(&facts, session.screen.paint(), Timestamp::now());
         session.screen.print(&format!("{separator}{text}"))?;
@@ -68,21 +88,26 @@ async fn gather(session: &Session<'_>, name: &str) -> Result<Facts> {
         }
         _ => Ok(None),
     };
-    let request = ListAuditEventsRequest {
-        page_size: EVENTS,
-        kind: "namespace".into(),
-        name: name.to_owned(),
-        ..Default::default()
-    };
-    let events = session
-        .registry
-        .call("cannot read the audit", async |mut client| {
-            client.list_audit_events(request.clone()).await
-        })
-        .await
-        .map(|answer| answer.events)
-        .map_err(|error| error.to_string());
-    Ok(Facts { namespace, kept, assignment, shard, events, orphaned })
+    let roles = roles::of(session, name).await.map_err(|error| error.to_string());
+    let events = events::past(session, name, EVENTS).await;
+    let events = events.map(|past| past.events).map_err(|error| error.to_string());
+    Ok(Facts { namespace, kept, assignment, shard, roles, events, orphaned })
+}
+
+impl Facts {
+    /// A script must not take "not known" for "not so".
+    fn into_described(self) -> Result<Described> {
+        let known = |error: String| crate::error::Error::new(error);
+        let status = NamespaceStatus {
+            kept: self.kept,
+            assignment: self.assignment.map_err(known)?,
+            orphaned: self.orphaned,
+            roles: self.roles.map_err(known)?,
+        };
+        let entry = Entry::Namespace(self.namespace);
+        let document = Document { entry, status };
+        Ok(Described { document, events: self.events.map_err(known)? })
+    }
 }
 
 fn describe(facts: &Facts, paint: Paint, now: Timestamp) -> String {
@@ -90,13 +115,21 @@ fn describe(facts: &Facts, paint: Paint, now: Timestamp) -> String {
     let mut section = |name: &str, body: String| {
         let _ = write!(text, "\n{}\n{body}", paint.tone(Tone::Strong, name));
     };
+    if !facts.orphaned {
+        section("Brings", brings::describe(&facts.namespace.spec, paint));
+    }
     section("Assignment", assignment_fields(facts, now).render(paint, "  "));
+    match &facts.roles {
+        Ok(Some(found)) => section("Roles", roles::describe(found, paint, now)),
+        Ok(None) => {}
+        Err(error) => section("Roles", format!("  not known: {error}\n")),
+    }
     if let Ok(Some(shard)) = &facts.shard {
         section("Usage", usage_fields(shard, &facts.namespace.metadata.name).render(paint, "  "));
     }
     let events = match &facts.events {
         Ok(events) if events.is_empty() => "  <none>\n".to_owned(),
-        Ok(events) => events_table(events, now).render(paint, "  "),
+        Ok(found) => events::table(found, now).render(paint, "  "),
         Err(error) => format!("  not known: {error}\n"),
     };
     section("Events", events);
@@ -130,13 +163,6 @@ fn declared_fields(facts: &Facts, now: Timestamp) -> Fields {
     fields.add_some("Airflow version", placement.airflow_version.as_str());
     fields.add_some("Region", placement.region.as_str());
     fields.add_some("Spread group", placement.spread_group.as_str());
-    fields.add_some("Queues", spec.guardrails.queues.join(", "));
-    fields.add_some("Pools", spec.guardrails.pools.join(", "));
-    fields.add_some("Kubernetes", spec.guardrails.kubernetes_namespaces.join(", "));
-    if let Some(source) = &spec.source {
-        let reference = if source.reference.is_empty() { "" } else { " at " };
-        fields.add("DAG files", format!("{}{reference}{}", source.uri, source.reference));
-    }
     let when = |time: Option<Timestamp>| {
         time.map(|time| human::time_and_age(time, now)).unwrap_or_default()
     };
@@ -233,7 +259,7 @@ pub(crate) fn events_table(events: &[AuditEvent], now: Timestamp) -> Table {
 }
 
 /// Dotted paths of what differs, where there is a before and an after.
-fn changed_fields(before: Option<&Struct>, after: Option<&Struct>) -> Vec<String> {
+pub(super) fn changed_fields(before: Option<&Struct>, after: Option<&Struct>) -> Vec<String> {
     let mut paths = Vec::new();
     if let (Some(before), Some(after)) = (before, after) {
         compare(before, after, "", &mut paths);
@@ -269,7 +295,7 @@ fn table_of(value: &Value) -> Option<&Struct> {
 
 #[cfg(test)]
 mod tests {
-    use airfleet_domain::manifest::{self, Entry};
+    use airfleet_domain::manifest;
 
     use super::*;
 
@@ -277,7 +303,12 @@ mod tests {
         let text = "apiVersion: airfleet.dev/v1\nkind: Namespace\nmetadata: {name: payments, labels: {tier: gold}}\n\
                     spec:\n  owners: [team]\n  prefixes: [pay., pay__]\n  demand: {dags: 12}\n  \
                     placement: {selector: [{key: tier, operator: In, values: [a, b]}], tolerations: [{key: gpu}]}\n  \
-                    source: {uri: 'git+https://git.example.net/x', ref: main}\n";
+                    source: {uri: 'git+https://git.example.net/x', ref: main, path: dags}\n  \
+                    pools: [{name: pay_etl, slots: 4}]\n  variables: [{key: rate, secret: rate}]\n  \
+                    connections: [{id: lake}]\n  retention: {keepDays: 30}\n  drift: warn\n  \
+                    guardrails: {mode: warn, modes: {AF107: enforce}, queues: [cpu, io], \
+                    operators: {deny: [BashOperator]}, executionTimeout: {maxSeconds: 3600}, \
+                    retries: {default: 1, max: 3}, requiredTags: [tier]}\n";
         let Entry::Namespace(namespace) = manifest::parse(text).unwrap().remove(0).entry else {
             panic!("it is a namespace")
         };
@@ -289,21 +320,20 @@ mod tests {
             create_time: time,
             update_time: time,
         };
-        let value = |n: f64| Value { kind: Some(ValueKind::NumberValue(n)) };
-        let table = |entries: Vec<(&str, Value)>| Struct {
-            fields: entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        let event = Event {
+            time,
+            source: "registry".into(),
+            code: "MANIFEST_UPDATED".into(),
+            message: "changed by alice: demand.dags".into(),
+            ..Event::default()
         };
-        let nested = |n: f64| Value {
-            kind: Some(ValueKind::StructValue(table(vec![("dags", value(n)), ("x", value(0.0))]))),
-        };
-        let event = AuditEvent {
-            revision: 3,
-            time: Some(prost_types::Timestamp { seconds: 1_000_000, nanos: 0 }),
-            actor: "alice".into(),
-            action: "update".into(),
-            before: Some(table(vec![("demand", nested(1.0)), ("etag", value(1.0))])),
-            after: Some(table(vec![("demand", nested(2.0)), ("etag", value(2.0))])),
-            ..Default::default()
+        let role = ShardRole {
+            shard: "shard-a".into(),
+            desired_role: "Active",
+            role: "Active",
+            reached: true,
+            connected: true,
+            ..ShardRole::default()
         };
         let assignment = Assignment {
             namespace: "payments".into(),
@@ -319,6 +349,7 @@ mod tests {
             kept,
             assignment: Ok(Some(assignment)),
             shard: Err("cannot read it: no replica leads".into()),
+            roles: Ok(Some(vec![role])),
             events: Ok(vec![event]),
             orphaned: false,
         }
@@ -338,9 +369,23 @@ Prefixes:     pay.
 Demand:       12 DAGs
 Selector:     tier in (a, b)
 Tolerations:  gpu
-DAG files:    git+https://git.example.net/x at main
 Registered:   1970-01-12 13:46:40 UTC (42s ago)
 Revision:     3
+
+Brings
+  DAG files:       git+https://git.example.net/x at main, folder dags
+  Variables:       rate from the agent's secret file rate
+  Connections:     lake from the shard's secrets backend
+  Retention:       30 days, cleaned once a day
+  Drift:           only told (warn)
+  Guardrails:      warn, but AF107 enforce
+    Queues:        cpu, io
+    No operators:  BashOperator
+    Task timeout:  at most 60m
+    Retries:       1 where not set, at most 3
+    Tags:          tier
+    POOL      SLOTS   DEFERRED   DESCRIPTION
+    pay_etl       4   free       <none>
 
 Assignment
   State:         Assigned
@@ -350,9 +395,13 @@ Assignment
   Reason:        most room
   Since:         1970-01-12 13:46:40 UTC (42s ago)
 
+Roles
+  Shard:  shard-a
+  Role:   Active
+
 Events
-  AGE   REVISION   ACTION   BY      WHAT
-  42s          3   update   alice   demand.dags
+  AGE   FROM       SHARD    EVENT              WHAT
+  42s   registry   <none>   MANIFEST_UPDATED   changed by alice: demand.dags
 "
         );
     }

@@ -3,8 +3,12 @@
 use airfleet_domain::manifest::{Entry, Metadata, Namespace, NamespaceSpec};
 use jiff::Timestamp;
 
+use super::roles;
 use crate::{
-    document::{Assignment, Document, Kept, NamespaceStatus},
+    document::{
+        Assignment, Document, Kept, NamespaceStatus,
+        roles::{RoleSummary, ShardRole},
+    },
     human,
     screen::Tone,
     table::{Cell, Table, or_none},
@@ -18,12 +22,16 @@ pub(super) struct Row {
     pub(super) assignment: Option<Assignment>,
     /// Whether a shard owns it although the manifest no longer has it.
     pub(super) orphaned: bool,
+    /// What its owner is for it, in short; where asked for.
+    pub(super) role: Option<RoleSummary>,
+    /// What the shards are for it; where asked for.
+    pub(super) roles: Option<Vec<ShardRole>>,
 }
 
 impl Row {
     /// One that the manifest has.
     pub(super) fn declared((namespace, kept): (Namespace, Kept)) -> Self {
-        Self { namespace, kept, assignment: None, orphaned: false }
+        Self { namespace, kept, assignment: None, orphaned: false, role: None, roles: None }
     }
 
     /// One that only the router knows: what there is to say of it.
@@ -36,7 +44,7 @@ impl Row {
             },
         };
         let kept = Kept { uid: assignment.namespace_uid.clone(), ..Kept::default() };
-        Self { namespace, kept, assignment: Some(assignment), orphaned: true }
+        Self { orphaned: true, assignment: Some(assignment), ..Self::declared((namespace, kept)) }
     }
 
     fn state(&self) -> Cell {
@@ -50,10 +58,10 @@ impl Row {
 
 impl From<Row> for Document<NamespaceStatus> {
     fn from(row: Row) -> Self {
-        let Row { namespace, kept, assignment, orphaned } = row;
+        let Row { namespace, kept, assignment, orphaned, role: _, roles } = row;
         Document {
             entry: Entry::Namespace(namespace),
-            status: NamespaceStatus { kept, assignment, orphaned },
+            status: NamespaceStatus { kept, assignment, orphaned, roles },
         }
     }
 }
@@ -70,7 +78,19 @@ pub(crate) fn state(assignment: Option<&Assignment>) -> Cell {
 pub(super) fn table(rows: &[Row], wide: bool, now: Timestamp) -> Table {
     let mut header = vec!["NAME", "SHARD", "STATE", "OWNERS", "DAGS ", "AGE"];
     if wide {
-        header.extend(["SLOTS ", "STARTS/H ", "GEN ", "PINNED", "PREFIXES", "LABELS", "REASON"]);
+        header.extend([
+            "ROLE",
+            "RELEASE",
+            "DRIFT ",
+            "VIOLATIONS ",
+            "SLOTS ",
+            "STARTS/H ",
+            "GEN ",
+            "PINNED",
+            "PREFIXES",
+            "LABELS",
+            "REASON",
+        ]);
     }
     let mut table = Table::new(header);
     for row in rows {
@@ -87,7 +107,13 @@ pub(super) fn table(rows: &[Row], wide: bool, now: Timestamp) -> Table {
             kept.create_time.map(|time| human::age(time, now)).unwrap_or_default().into(),
         ];
         if wide {
+            let role = row.role.as_ref();
+            let unknown = || Cell::toned(Tone::Dim, "-");
             cells.extend([
+                role.map_or_else(unknown, roles::role_cell),
+                role.map_or_else(unknown, |role| roles::release_cell(&role.release)),
+                role.map_or_else(unknown, |role| roles::count_cell(role.drift)),
+                role.map_or_else(unknown, |role| roles::count_cell(role.violations)),
                 spec.demand.running_slots.to_string().into(),
                 spec.demand.task_starts_per_hour.to_string().into(),
                 assignment.map_or_else(String::new, |a| a.generation.to_string()).into(),

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::{
     document::{Document, Kept, ShardState, ShardStatus},
     human,
-    namespace::{events_table, labels},
+    namespace::{events_table, labels, roles},
     screen::{Paint, Tone},
     table::{Cell, Fields, Table, or_none},
 };
@@ -173,6 +173,9 @@ pub(super) fn describe(facts: &Facts, paint: Paint, now: Timestamp) -> String {
         Err(error) => unknown(error),
     };
     section("Namespaces", namespaces);
+    if let Some(state) = state.as_ref().filter(|state| !state.roles.is_empty()) {
+        section("Roles", roles_table(state, paint, now));
+    }
     let events = match &facts.events {
         Ok(events) if events.is_empty() => "  <none>\n".into(),
         Ok(events) => events_table(events, now).render(paint, "  "),
@@ -231,6 +234,24 @@ fn state_fields(state: &ShardState, now: Timestamp) -> Fields {
     fields.add_some("Schema", state.schema_revision.as_str());
     if let Some(time) = state.report_time {
         fields.add("Last report", human::time_and_age(time, now));
+    }
+    let totals = &state.role_totals;
+    if totals.desired > 0 {
+        let reached = totals.desired - totals.unreached;
+        let tone = if totals.unreached == 0 { Tone::Good } else { Tone::Warn };
+        let text = format!("{reached} of {} reached", totals.desired);
+        fields.add("Roles", Cell::toned(tone, text));
+        let count = |count: i64, what: &str| (count > 0).then(|| human::count(count, what));
+        let found = [
+            count(totals.obstacles, "obstacle"),
+            count(totals.drift, "drift"),
+            count(totals.violations, "broken rule"),
+        ];
+        let found: Vec<String> = found.into_iter().flatten().collect();
+        fields.add_some("Attention", Cell::toned(Tone::Warn, found.join(", ")));
+        let gives_up = count(totals.giving_up, "namespace").unwrap_or_default();
+        fields.add_some("Gives up", gives_up);
+        fields.add_some("Fenced", count(totals.fenced_dags, "DAG").unwrap_or_default());
     }
     if state.unowned_dags > 0 {
         fields.add("Unowned DAGs", Cell::toned(Tone::Warn, state.unowned_dags.to_string()));
@@ -298,6 +319,21 @@ fn namespaces_table(names: &[String], state: Option<&ShardState>, paint: Paint) 
             text,
             "  and {} more; `airfleet namespace list --shard …` shows all",
             names.len() - NAMESPACES_MAX
+        );
+    }
+    text
+}
+
+/// What it is for its namespaces, those that need attention first.
+fn roles_table(state: &ShardState, paint: Paint, now: Timestamp) -> String {
+    let shown = &state.roles[..state.roles.len().min(NAMESPACES_MAX)];
+    let mut text = roles::table(shown, false, now).render(paint, "  ");
+    if state.roles.len() > NAMESPACES_MAX {
+        let _ = writeln!(
+            text,
+            "  and {} more; `airfleet namespace releases --shard {}` shows all",
+            state.roles.len() - NAMESPACES_MAX,
+            state.shard
         );
     }
     text
