@@ -169,8 +169,8 @@ pub(crate) fn role_summary(role: RoleSummary) -> wire::RoleSummary {
     wire::RoleSummary {
         namespace: role.namespace.to_string(),
         shard: role.shard,
-        desired_role: common::Role::from(role.role).into(),
-        desired_generation: role.generation.0,
+        desired_role: role.desired.map_or(0, |desired| common::Role::from(desired.role).into()),
+        desired_generation: role.desired.map_or(0, |desired| desired.generation.0),
         role: role.observed.map_or(0, |(role, _)| common::Role::from(role).into()),
         generation: role.observed.map_or(0, |(_, generation)| generation.0),
         reached: role.reached,

@@ -105,6 +105,9 @@ pub(crate) fn role_cell(role: &RoleSummary) -> Cell {
 
 fn cell(role: &str, desired: &str, reached: bool, free: bool) -> Cell {
     let role = if role.is_empty() { "?" } else { role };
+    if desired.is_empty() {
+        return Cell::toned(Tone::Bad, format!("{role}, quarantined"));
+    }
     match (reached, free) {
         (true, true) => Cell::toned(Tone::Good, role),
         (true, false) => Cell::toned(Tone::Warn, role),

@@ -294,6 +294,14 @@ impl Hub {
         })
     }
 
+    /// Namespaces that the shard's agent reports a role for.
+    pub(crate) fn namespaces_with_roles(&self, shard: &str) -> Vec<NamespaceName> {
+        self.with(shard, |state| {
+            let merged = state.and_then(|state| state.merged.as_ref());
+            merged.into_iter().flat_map(|merged| merged.roles.names().cloned()).collect()
+        })
+    }
+
     /// Numbers of a shard's roles, as its agent last said.
     pub(crate) fn role_counts(&self, shard: &str) -> RoleCounts {
         self.with(shard, |state| {

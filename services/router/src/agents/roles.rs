@@ -162,6 +162,10 @@ impl Roles {
         self.by_namespace.get(namespace)
     }
 
+    pub(crate) fn names(&self) -> impl Iterator<Item = &NamespaceName> {
+        self.by_namespace.keys()
+    }
+
     pub(crate) fn counts(&self) -> RoleCounts {
         self.counts
     }

@@ -2,7 +2,7 @@
 
 use airfleet_domain::{
     ids::{Generation, NamespaceName, Revision},
-    roles::{Fence, Role},
+    roles::{Desired, Fence, Role},
     routing::Entry,
 };
 
@@ -52,8 +52,9 @@ pub(crate) struct NamespaceStatus {
 pub(crate) struct RoleSummary {
     pub(crate) namespace: NamespaceName,
     pub(crate) shard: String,
-    pub(crate) role: Role,
-    pub(crate) generation: Generation,
+    /// What it is to be; none where the router has no word for it, and its agent has
+    /// quarantined it.
+    pub(crate) desired: Option<Desired>,
     pub(crate) observed: Option<(Role, Generation)>,
     pub(crate) reached: bool,
     pub(crate) release: String,
@@ -169,9 +170,13 @@ impl Service {
         Ok((found, None))
     }
 
-    /// What a shard is for its namespaces, those that need attention first.
+    /// What a shard is for its namespaces, those that need attention first. Also for those that
+    /// its agent reports although the shard is to be nothing for them.
     pub(super) fn roles_on(&self, leader: &Leader, shard: &str, limit: usize) -> Vec<RoleSummary> {
-        let names = leader.namespaces_on(shard);
+        let mut names = leader.namespaces_on(shard);
+        names.extend(self.hub.namespaces_with_roles(shard));
+        names.sort_unstable();
+        names.dedup();
         let roles = names.iter().filter_map(|name| self.summary(leader, shard, name.as_str()));
         let mut roles: Vec<_> = roles.collect();
         roles.sort_by_key(|role| !role.needs_attention());
@@ -180,19 +185,22 @@ impl Service {
     }
 
     fn summary(&self, leader: &Leader, shard: &str, namespace: &str) -> Option<RoleSummary> {
-        let desired = leader.desired(shard, namespace)?;
-        Some(self.hub.with_role(shard, namespace, |look| {
+        let desired = leader.desired(shard, namespace);
+        let name = namespace.parse().ok()?;
+        self.hub.with_role(shard, namespace, |look| {
             let seen = look.role;
+            let observed = seen.and_then(|seen| seen.observed);
+            let is_nothing = observed.is_none_or(|observed| observed.role == Role::Absent);
+            if desired.is_none() && is_nothing {
+                return None;
+            }
             let release = seen.and_then(|seen| seen.release.as_ref());
-            RoleSummary {
-                namespace: desired.namespace.clone(),
+            Some(RoleSummary {
+                namespace: name,
                 shard: shard.to_owned(),
-                role: desired.desired.role,
-                generation: desired.desired.generation,
-                observed: seen
-                    .and_then(|seen| seen.observed)
-                    .map(|observed| (observed.role, observed.generation)),
-                reached: is_reached(&desired, seen),
+                desired: desired.as_ref().map(|desired| desired.desired),
+                observed: observed.map(|observed| (observed.role, observed.generation)),
+                reached: desired.is_some_and(|desired| is_reached(&desired, seen)),
                 release: release.map(|release| release.id.clone()).unwrap_or_default(),
                 released_at_us: release.map_or(0, |release| release.switched_at_us),
                 drift: seen.map_or(0, |seen| seen.drift_count),
@@ -202,8 +210,8 @@ impl Service {
                     .map(|obstacle| obstacle.code.clone())
                     .unwrap_or_default(),
                 connected: look.connected,
-            }
-        }))
+            })
+        })
     }
 }
 

@@ -385,6 +385,25 @@ async fn what_is_given_up_is_retired_before_another_runs_it() {
 }
 
 #[tokio::test]
+async fn what_a_shard_has_without_the_routers_word_is_shown() {
+    let world = world(&["shard-a", "shard-b", "one"]).await;
+    let agents = world.open(&["shard-a", "shard-b"]).await;
+    let service = service(&world);
+    let (owner, _) = world.owner("one");
+    let stray = if owner.as_deref() == Some("shard-a") { 1 } else { 0 };
+    says(&world, &agents[stray], 2, Role::Quiesced, 7);
+    let shard = agents[stray].shard().as_str();
+    let status = service.shard_status(shard).unwrap();
+    let [role] = status.roles.as_slice() else { panic!("{:?}", status.roles) };
+    assert_eq!((role.desired, role.reached), (None, false));
+    assert!(role.needs_attention());
+    assert_eq!(role.observed, Some((Role::Quiesced, Generation(7))));
+    // Once nothing is left, there is nothing to show.
+    says(&world, &agents[stray], 3, Role::Absent, 7);
+    assert!(service.shard_status(shard).unwrap().roles.is_empty());
+}
+
+#[tokio::test]
 async fn a_shard_that_gets_a_namespace_back_no_longer_gives_it_up() {
     let world = world(&["shard-a", "one"]).await;
     let mut agents = world.open(&["shard-a"]).await;
