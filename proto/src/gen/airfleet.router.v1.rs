@@ -365,7 +365,8 @@ pub struct RoleSummary {
     /// The shard.
     #[prost(string, tag = "2")]
     pub shard: ::prost::alloc::string::String,
-    /// What it is to be.
+    /// What it is to be; unspecified where the router has no word for it (only in GetShardStatus): its
+    /// agent has quarantined it.
     #[prost(enumeration = "super::super::common::v1::Role", tag = "3")]
     pub desired_role: i32,
     /// Generation of that.
