@@ -38,6 +38,14 @@ pub mod moves {
         include!("gen/airfleet.moves.v1.rs");
     }
 }
+/// Plans and explanations of placement, served by the router.
+#[allow(missing_docs, clippy::pedantic, clippy::all)]
+pub mod placement {
+    /// `airfleet.placement.v1`.
+    pub mod v1 {
+        include!("gen/airfleet.placement.v1.rs");
+    }
+}
 /// The stream between agents and the router.
 #[allow(missing_docs, clippy::pedantic, clippy::all)]
 pub mod agent {

@@ -4,11 +4,12 @@ use std::{fs, path::Path};
 
 use prost::Message as _;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "airfleet/common/v1/common.proto",
     "airfleet/registry/v1/registry.proto",
     "airfleet/router/v1/router.proto",
     "airfleet/moves/v1/moves.proto",
+    "airfleet/placement/v1/placement.proto",
     "airfleet/agent/v1/agent.proto",
 ];
 

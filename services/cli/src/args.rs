@@ -6,7 +6,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::{apply, dev, diff, namespace, resolve, screen::Color, shard, watch};
+use crate::{
+    apply, capacity, dev, diff, explain, namespace, plan, rebalance, resolve, screen::Color, shard,
+    simulate, watch,
+};
 
 /// Control a fleet of Airflow clusters: say which namespaces there are, see which shard owns them.
 ///
@@ -107,6 +110,18 @@ pub enum Command {
     Shard(shard::Command),
     /// Say which shard owns a DAG or a namespace
     Resolve(resolve::Args),
+    /// Say why a namespace is where it is
+    Explain(explain::Args),
+    /// Plan moves, look at them, carry them out
+    #[command(subcommand, alias = "plans", arg_required_else_help = true)]
+    Plan(plan::Command),
+    /// Freeze rebalancing, or lift that
+    #[command(subcommand, arg_required_else_help = true)]
+    Rebalance(rebalance::Command),
+    /// Say how much room is left, and what the loss of a failure domain would mean
+    Capacity(capacity::Args),
+    /// Run the placement engine on generated or recorded fleets, here
+    Simulate(simulate::Args),
     /// Follow assignments as they change
     Watch(watch::Args),
     /// Show the state of the control plane
@@ -273,6 +288,14 @@ mod tests {
             "airfleet resolve a.b c.d -o name",
             "airfleet resolve -f -",
             "airfleet watch --until-idle --timeout 1m",
+            "airfleet explain payments --shards 100 -o json",
+            "airfleet plan create --drain shard-a --budget 5000",
+            "airfleet plan create --what-if-lose shard-a --what-if-lose zone=a",
+            "airfleet plan diff one another",
+            "airfleet plan apply one --yes --wait",
+            "airfleet rebalance freeze --reason audit",
+            "airfleet capacity -o json",
+            "airfleet simulate --namespaces 1000 --shards 10 --days 3 --lose-zone 1:region-0-zone-0",
             "airfleet watch --until-idle=5s --count 3 -o json",
             "airfleet dev --shards 0 --registry-port 0",
         ] {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use airfleet_proto::{
+    placement::v1::placement_service_client::PlacementServiceClient,
     registry::v1::registry_service_client::RegistryServiceClient,
     router::v1::router_service_client::RouterServiceClient,
 };
@@ -23,6 +24,9 @@ const ANSWER_MAX_BYTES: usize = 64 * 1024 * 1024;
 pub type Registry = Service<RegistryServiceClient<Transport>>;
 /// The router.
 pub type Router = Service<RouterServiceClient<Transport>>;
+
+/// The router, asked about placement.
+pub type Placement = Service<PlacementServiceClient<Transport>>;
 
 /// A service with all its replicas.
 pub struct Service<C> {
@@ -49,6 +53,13 @@ pub fn registry(config: &ClientConfig, timeout: Duration) -> Result<Registry> {
 pub fn router(config: &ClientConfig, timeout: Duration) -> Result<Router> {
     Service::new("router", config, timeout, |transport| {
         RouterServiceClient::new(transport).max_decoding_message_size(ANSWER_MAX_BYTES)
+    })
+}
+
+/// The router at its configured place, asked about placement.
+pub fn placement(config: &ClientConfig, timeout: Duration) -> Result<Placement> {
+    Service::new("router", config, timeout, |transport| {
+        PlacementServiceClient::new(transport).max_decoding_message_size(ANSWER_MAX_BYTES)
     })
 }
 

@@ -8,23 +8,28 @@
 
 pub mod apply;
 pub mod args;
+pub mod capacity;
 pub mod client;
 pub mod config;
 pub mod dev;
 pub mod diff;
 pub mod document;
 pub mod error;
+pub mod explain;
 pub mod files;
 pub mod follow;
 pub mod human;
 pub mod namespace;
 pub mod nearest;
 pub mod pages;
+pub mod plan;
+pub mod rebalance;
 pub mod resolve;
 pub mod screen;
 pub mod selector;
 pub mod session;
 pub mod shard;
+pub mod simulate;
 pub mod status;
 pub mod table;
 pub mod watch;
@@ -89,6 +94,13 @@ async fn run(cli: Cli, screen: &mut Screen) -> Result<Exit> {
         }
         Command::Shard(command) => shard::run(&mut Session::start(screen, flags)?, command).await,
         Command::Resolve(args) => resolve::run(&mut Session::start(screen, flags)?, args).await,
+        Command::Explain(args) => explain::run(&mut Session::start(screen, flags)?, args).await,
+        Command::Plan(command) => plan::run(&mut Session::start(screen, flags)?, command).await,
+        Command::Rebalance(command) => {
+            rebalance::run(&mut Session::start(screen, flags)?, command).await
+        }
+        Command::Capacity(args) => capacity::run(&mut Session::start(screen, flags)?, args).await,
+        Command::Simulate(args) => simulate::run(screen, &args),
         Command::Watch(args) => watch::run(&mut Session::start(screen, flags)?, args).await,
         Command::Status(args) => status::run(&mut Session::start(screen, flags)?, args).await,
     }
@@ -158,7 +170,9 @@ fn other_habit(word: &str) -> Option<&'static str> {
         "delete" | "remove" => "`airfleet namespace delete NAME` or `airfleet shard delete NAME`",
         "create" | "register" | "replace" | "edit" => "`airfleet apply -f FILE`",
         "pin" | "unpin" => "`airfleet namespace pin NAME SHARD`",
-        "cordon" | "uncordon" | "drain" => "`airfleet shard cordon NAME`",
+        "cordon" | "uncordon" => "`airfleet shard cordon NAME`",
+        "drain" => "`airfleet plan create --drain SHARD`",
+        "why" => "`airfleet explain NAMESPACE`",
         "up" | "start" | "serve" | "run" => "`airfleet dev`",
         _ => return None,
     })

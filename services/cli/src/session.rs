@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     args::{Connection, DoneForm},
-    client::{self, Registry, Router},
+    client::{self, Placement, Registry, Router},
     config, document,
     error::Result,
     screen::Screen,
@@ -19,6 +19,8 @@ pub struct Session<'a> {
     pub registry: Registry,
     /// The router.
     pub router: Router,
+    /// The router, asked about placement.
+    pub placement: Placement,
 }
 
 impl<'a> Session<'a> {
@@ -30,6 +32,7 @@ impl<'a> Session<'a> {
             screen,
             registry: client::registry(&settings.value.registry(), timeout)?,
             router: client::router(&settings.value.router(), timeout)?,
+            placement: client::placement(&settings.value.router(), timeout)?,
         })
     }
 

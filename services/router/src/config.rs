@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use airfleet_domain::placement::Policy;
+use airfleet_domain::placement::{Policy, waves::Limits};
 use airfleet_runtime::config::{
     ClientConfig, DurationText, ServerConfig, StoreConfig, TelemetryConfig,
 };
@@ -34,6 +34,8 @@ pub struct Config {
     pub lease: LeaseConfig,
     /// Where namespaces are placed.
     pub placement: PlacementConfig,
+    /// How plans are made and carried out.
+    pub plans: PlansConfig,
     /// The agents of the shards.
     pub agents: AgentsConfig,
     /// What is kept of what happened to namespaces.
@@ -52,6 +54,7 @@ impl Default for Config {
             table: TableConfig::default(),
             lease: LeaseConfig::default(),
             placement: PlacementConfig::default(),
+            plans: PlansConfig::default(),
             agents: AgentsConfig::default(),
             events: EventsConfig::default(),
         }
@@ -173,6 +176,73 @@ impl PlacementConfig {
             group_max_per_domain: self.group_max_per_domain,
             resilience: self.resilience,
         }
+    }
+}
+
+/// How plans are made and carried out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlansConfig {
+    /// Longest time to look for moves.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText")]
+    pub time_limit: Duration,
+    /// Threads that look for moves; 0 means all there are.
+    pub threads: usize,
+    /// What a rebalancing has to gain: millionths by which the excess over the target, summed over
+    /// shards and dimensions, falls for each cost unit of 100 (any move costs 100, and one more for
+    /// each MiB of history). 0 takes any gain.
+    pub gain_min: i64,
+    /// Moves at once in the fleet.
+    pub moves: usize,
+    /// Moves at once onto one shard.
+    pub moves_into_shard: usize,
+    /// Moves at once off one shard.
+    pub moves_off_shard: usize,
+    /// Moves at once of one tenant.
+    pub moves_of_tenant: usize,
+    /// Moves that may fail before a plan stops by itself.
+    pub failures_max: usize,
+    /// Plans of which everything that they were made of is kept, to be dumped. Count.
+    pub dumps_kept: usize,
+    /// Namespaces whose use is followed over a week, so that demand is what was measured and not
+    /// what was declared; about 2 kB each. Count.
+    pub followed_max: usize,
+}
+
+impl Default for PlansConfig {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            time_limit: Duration::from_secs(10),
+            threads: 0,
+            gain_min: 100,
+            moves: limits.fleet,
+            moves_into_shard: limits.shard_in,
+            moves_off_shard: limits.shard_out,
+            moves_of_tenant: limits.tenant,
+            failures_max: 3,
+            dumps_kept: 2,
+            followed_max: 50_000,
+        }
+    }
+}
+
+impl PlansConfig {
+    /// How many moves there may be at once.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            fleet: self.moves,
+            shard_in: self.moves_into_shard,
+            shard_out: self.moves_off_shard,
+            tenant: self.moves_of_tenant,
+        }
+    }
+
+    /// Threads that look for moves.
+    pub(crate) fn threads(&self) -> usize {
+        let there = || std::thread::available_parallelism().map_or(1, usize::from);
+        if self.threads == 0 { there() } else { self.threads }
     }
 }
 

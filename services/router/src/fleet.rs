@@ -14,6 +14,7 @@
 mod candidate;
 mod ledger;
 mod place;
+mod problem;
 
 #[cfg(test)]
 mod tests;
@@ -21,4 +22,5 @@ mod tests;
 pub(crate) use self::{
     ledger::{Fleet, Observation},
     place::Placing,
+    problem::Snapshot,
 };

@@ -3,8 +3,12 @@
 mod agents;
 mod events;
 mod page;
+mod placement;
 mod resolve;
 mod router;
 mod watch;
 
-pub(crate) use self::{agents::AgentApi, events::EventWatches, router::RouterApi, watch::Watches};
+pub(crate) use self::{
+    agents::AgentApi, events::EventWatches, placement::PlacementApi, router::RouterApi,
+    watch::Watches,
+};

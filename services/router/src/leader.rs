@@ -18,6 +18,7 @@
 mod consequences;
 pub(crate) mod election;
 pub(crate) mod events;
+pub(crate) mod executor;
 mod log;
 mod manifest;
 mod publish;
@@ -33,28 +34,31 @@ mod tests;
 pub(crate) use self::turn::{Stamp, Turn};
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
 
 use airfleet_domain::{
     ids::{Revision, ShardName, Term},
-    placement::Policy,
+    placement::{Policy, plan::Order},
+    resources::Resources,
 };
 use airfleet_runtime::clock::SharedClock;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::{events::EventLog, residues::Residues, turn::Position};
+use self::{events::EventLog, executor::Running, residues::Residues, turn::Position};
 use crate::{
     agents::{Hub, Taken},
-    config::EventsConfig,
-    fleet::{Fleet, Observation},
+    config::{EventsConfig, PlansConfig},
+    fleet::{Fleet, Observation, Snapshot},
     metrics::Metrics,
-    store::{Contents, Error, Event, Record, Store},
+    mover::Mover,
+    store::{Contents, Error, Event, Freeze, Record, Store},
     table::{Live, Origin},
 };
 
@@ -74,6 +78,10 @@ pub(crate) struct Tools {
     pub(crate) events: EventsConfig,
     /// What placement asks of the fleet.
     pub(crate) policy: Policy,
+    /// How plans are made and carried out.
+    pub(crate) plans: PlansConfig,
+    /// Who carries moves out; none where this router cannot.
+    pub(crate) mover: Option<Arc<dyn Mover>>,
 }
 
 /// The leader of one term.
@@ -93,6 +101,19 @@ pub(crate) struct Leader {
     roomier: Notify,
     /// Another leads, or everything has to be read again.
     ended: CancellationToken,
+    /// The plan that is being carried out.
+    running: tokio::sync::Mutex<Option<Running>>,
+    /// Whether the store was asked for one.
+    looked_for_plan: AtomicBool,
+    /// Why rebalancing is frozen, where it is.
+    freeze: Mutex<Option<Freeze>>,
+    /// What the latest plans were made of, the newest last.
+    dumps: Mutex<VecDeque<Arc<(Snapshot, Order)>>>,
+    /// The minute in which it was last noted what namespaces use. Minutes since 1970.
+    sampled_minute: AtomicI64,
+    /// What all namespaces together reserved when this leader began to lead, and when that was.
+    /// Microseconds since 1970-01-01 UTC.
+    demand_at_first: Mutex<Option<(Resources, i64)>>,
 }
 
 impl Leader {
@@ -100,7 +121,8 @@ impl Leader {
     pub(crate) async fn begin(tools: Tools, term: Term) -> Result<Arc<Self>, Error> {
         let contents = tools.store.load::<Record>().await?;
         let residues = tools.store.residues().await?.into_iter().collect();
-        let build = move || Self::on(tools, term, contents, residues);
+        let freeze = tools.store.freeze().await?;
+        let build = move || Self::on(tools, term, contents, residues, freeze);
         match tokio::task::spawn_blocking(build).await {
             Ok(leader) => Ok(leader),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -113,6 +135,7 @@ impl Leader {
         term: Term,
         mut contents: Contents<Record>,
         residues: Residues,
+        freeze: Option<Freeze>,
     ) -> Arc<Self> {
         let Tools { live, hub, .. } = &tools;
         let view = live.view();
@@ -158,6 +181,12 @@ impl Leader {
             turn: tokio::sync::Mutex::new(Position::at(contents.head)),
             roomier: Notify::new(),
             ended: CancellationToken::new(),
+            running: tokio::sync::Mutex::new(None),
+            looked_for_plan: AtomicBool::new(false),
+            freeze: Mutex::new(freeze),
+            dumps: Mutex::new(VecDeque::new()),
+            sampled_minute: AtomicI64::new(0),
+            demand_at_first: Mutex::new(None),
             tools,
         });
         // From here on reports reach the fleet by themselves once the leader is known; what came
@@ -223,6 +252,58 @@ impl Leader {
         self.residues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn looked_for_plan(&self) -> bool {
+        self.looked_for_plan.load(Ordering::Relaxed)
+    }
+
+    fn note_looked_for_plan(&self) {
+        self.looked_for_plan.store(true, Ordering::Relaxed);
+    }
+
+    /// The store has a plan that is to be carried out.
+    pub(crate) fn look_for_plan(&self) {
+        self.looked_for_plan.store(false, Ordering::Relaxed);
+    }
+
+    /// Why rebalancing is frozen, where it is.
+    pub(crate) fn frozen(&self) -> Option<Freeze> {
+        lock(&self.freeze).clone()
+    }
+
+    /// Notes that rebalancing was frozen, or no longer is.
+    pub(crate) fn set_frozen(&self, freeze: Option<Freeze>) {
+        *lock(&self.freeze) = freeze;
+    }
+
+    /// Keeps what a plan was made of, and forgets the oldest.
+    pub(crate) fn keep_dump(&self, snapshot: Snapshot, order: Order) {
+        let mut dumps = lock(&self.dumps);
+        dumps.push_back(Arc::new((snapshot, order)));
+        while dumps.len() > self.tools.plans.dumps_kept {
+            dumps.pop_front();
+        }
+    }
+
+    /// What a plan was made of, where that is still kept.
+    pub(crate) fn dump(&self, plan: &str) -> Option<Arc<(Snapshot, Order)>> {
+        lock(&self.dumps).iter().find(|dump| dump.1.name == plan).cloned()
+    }
+
+    /// By how much the demand of all namespaces grows a day, and from how many days that is told.
+    pub(crate) fn growth(&self) -> (Resources, f64) {
+        const DAY_US: f64 = 86_400e6;
+        let now_us = self.tools.clock.unix_micros();
+        let now = self.fleet().reserved();
+        let first = *lock(&self.demand_at_first).get_or_insert((now, now_us));
+        let days = (now_us - first.1) as f64 / DAY_US;
+        // An hour says little, and less nothing.
+        if days < 1.0 / 24.0 {
+            return (Resources::ZERO, 0.0);
+        }
+        let a_day = now.minus(first.0).values().map(|grown| (grown as f64 / days) as i64);
+        (Resources::from_values(a_day), days)
+    }
+
     /// The manifest is taken into account up to here.
     pub(crate) fn manifest_revision(&self) -> Revision {
         Revision(self.manifest_revision.load(Ordering::Relaxed))
@@ -237,4 +318,8 @@ impl Leader {
     pub(crate) fn end(&self) {
         self.ended.cancel();
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -80,6 +80,7 @@ mod grpc;
 mod leader;
 mod manifest;
 mod metrics;
+mod mover;
 mod node;
 #[cfg(test)]
 mod scale;

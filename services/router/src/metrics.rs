@@ -158,6 +158,10 @@ struct LeaderGauges {
     manifest_revision: IntGauge,
     manifest_lag: IntGauge,
     residues: IntGaugeVec,
+    frozen: IntGauge,
+    thrashed: IntGauge,
+    peak: Gauge,
+    mean: Gauge,
 }
 
 struct ShardGauges {
@@ -242,6 +246,10 @@ impl Fleet {
         gauges.unplaced.set(totals.unplaced as i64);
         gauges.orphans.set(totals.orphans as i64);
         gauges.unregistered.set(totals.unregistered_shards as i64);
+        gauges.frozen.set(i64::from(leader.frozen().is_some()));
+        gauges.thrashed.set(leader.fleet().history.thrashed() as i64);
+        gauges.peak.set(leader.fleet().peak() as f64 / 1e6);
+        gauges.mean.set(leader.fleet().mean_peak() as f64 / 1e6);
         gauges.manifest_revision.set(taken_in);
         gauges.manifest_lag.set((heard - taken_in).max(0));
         let residues = leader.residues().counts();
@@ -334,6 +342,24 @@ impl LeaderGauges {
             unregistered: registry.gauge(
                 "router_unregistered_shards",
                 "Shards that own namespaces and the manifest no longer has. Told by the leader.",
+            ),
+            frozen: registry.gauge(
+                "router_rebalancing_frozen",
+                "1 where rebalancing is frozen, else 0. Told by the leader.",
+            ),
+            thrashed: registry.gauge(
+                "router_thrashed_namespaces",
+                "Namespaces that came back to a shard that they had left within a week, since this \
+                 leader leads.",
+            ),
+            peak: registry.float_gauge(
+                "router_fleet_peak_ratio",
+                "How full the fullest dimension of the fullest shard is. Told by the leader.",
+            ),
+            mean: registry.float_gauge(
+                "router_fleet_mean_ratio",
+                "All reserved over all capacity, in the dimension where that is most: no placement \
+                 has a lower peak. Told by the leader.",
             ),
             manifest_revision: registry.gauge(
                 "router_manifest_revision",

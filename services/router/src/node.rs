@@ -3,8 +3,9 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use airfleet_proto::{
-    agent::v1::agent_service_server::AgentServiceServer, registry::v1::WatchManifestResponse,
-    router::v1::router_service_server::RouterServiceServer,
+    agent::v1::agent_service_server::AgentServiceServer,
+    placement::v1::placement_service_server::PlacementServiceServer,
+    registry::v1::WatchManifestResponse, router::v1::router_service_server::RouterServiceServer,
 };
 use airfleet_runtime::{
     client::{self, Backoff, Replicas},
@@ -23,7 +24,7 @@ use crate::{
     agents::{Hub, Limits},
     chain,
     config::Config,
-    grpc::{AgentApi, EventWatches, RouterApi, Watches},
+    grpc::{AgentApi, EventWatches, PlacementApi, RouterApi, Watches},
     leader::{Tools, election::Leadership},
     manifest::watch::Source,
     metrics::{self, Metrics},
@@ -104,6 +105,8 @@ pub async fn run_with(
         keep_retired: config.agents.keep_retired,
         events: config.events.clone(),
         policy: config.placement.policy(),
+        plans: config.plans.clone(),
+        mover: None,
     }));
     metrics::Fleet::install(
         &node.metrics,
@@ -188,9 +191,11 @@ fn serve(
     );
     let events = EventWatches::new(store.clone(), config.events.max_watchers);
     let router = RouterApi::new(service.clone(), watches, events);
+    let placement = PlacementApi::new(service.clone());
     let agents = AgentApi::new(service, config.agents.clone(), config.events.per_agent_minute);
     Server::new(&config.server, node)
         .descriptors(airfleet_proto::DESCRIPTORS)
+        .grpc(PlacementServiceServer::new(placement).max_decoding_message_size(largest))
         .grpc(RouterServiceServer::new(router).max_decoding_message_size(largest))
         .grpc(AgentServiceServer::new(agents).max_decoding_message_size(largest))
         .serve(listener)

@@ -152,6 +152,8 @@ fn tools(store: &Arc<Store>, live: &Arc<Live>, metrics: &Arc<Metrics>) -> Tools 
         keep_retired: Duration::from_hours(24),
         events: crate::config::EventsConfig::default(),
         policy: airfleet_domain::placement::Policy::default(),
+        plans: crate::config::PlansConfig::default(),
+        mover: None,
     }
 }
 

@@ -10,6 +10,7 @@ mod cordon;
 mod error;
 mod foreign;
 mod pin;
+mod plan;
 mod release;
 mod roles;
 mod status;
@@ -21,6 +22,7 @@ pub(crate) use self::{
     error::Error,
     foreign::{Foreign, foreign},
     pin::Pin,
+    plan::{CreatePlan, Growing, Purpose, Rebalancing},
     release::{ReleaseNamespace, ReleaseShard},
     roles::{NamespaceStatus, RoleSummary, RoleTotals, ShardRole},
     status::{RouterStatus, ShardStatus},

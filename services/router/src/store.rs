@@ -13,6 +13,7 @@
 
 mod commit;
 mod events;
+mod plans;
 mod read;
 mod record;
 mod residues;
@@ -27,6 +28,7 @@ use airfleet_sql::{Db, Migration, Tx, lease::Lease, params, write_tx};
 pub(crate) use self::{
     commit::{Batch, Override},
     events::{Event, Recorded, Source},
+    plans::{Freeze, Kept, State as PlanState},
     read::{Changes, Contents, Removal},
     record::{Cordon, Needs, Record, Rules, ShardRecord},
     workloads::{Declared, NewWorkload},
@@ -43,6 +45,11 @@ const MIGRATIONS: &[Migration] = &[
         version: 2,
         name: "workloads, residues and events",
         sql: include_str!("../migrations/0002_roles_and_events.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "plans and the freeze",
+        sql: include_str!("../migrations/0003_plans.sql"),
     },
 ];
 

@@ -181,6 +181,14 @@ pub(crate) async fn world(manifest: &[&str]) -> World {
 }
 
 pub(crate) async fn world_with(manifest: &[&str], change: impl FnOnce(&mut Limits)) -> World {
+    world_of(manifest, change, |_| {}).await
+}
+
+pub(crate) async fn world_of(
+    manifest: &[&str],
+    change: impl FnOnce(&mut Limits),
+    equip: impl FnOnce(&mut Tools),
+) -> World {
     let database = sqlite();
     let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
     let shared: SharedClock = Arc::new(clock.clone());
@@ -197,7 +205,7 @@ pub(crate) async fn world_with(manifest: &[&str], change: impl FnOnce(&mut Limit
     let store = Arc::new(Store::new(db, lease));
     store.prepare().await.unwrap();
     let term = lead(&store).await;
-    let tools = Tools {
+    let mut tools = Tools {
         store,
         live: Arc::new(Live::new(1000, shared.clone())),
         hub: Arc::new(Hub::new(limits, shared.clone())),
@@ -207,7 +215,10 @@ pub(crate) async fn world_with(manifest: &[&str], change: impl FnOnce(&mut Limit
         keep_retired: Duration::from_hours(24),
         events: crate::config::EventsConfig::default(),
         policy: airfleet_domain::placement::Policy::default(),
+        plans: crate::config::PlansConfig::default(),
+        mover: None,
     };
+    equip(&mut tools);
     let leader = Leader::begin(tools.clone(), term).await.unwrap();
     let world = World { clock, tools, leader, _database: database };
     world.declare(1, manifest).await;

@@ -8,6 +8,7 @@
 mod agents;
 mod batch;
 mod policy;
+mod placement;
 mod probes;
 mod resolve;
 mod restart;
@@ -30,7 +31,7 @@ use self::rig::Rig;
 /// Measures Airfleet and compares the figures with their goals.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Groups to run, separated by commas; all unless told.
+    /// Groups to run, separated by commas; all but placement-peers unless told.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Group>,
     /// Print the groups, and exit.
@@ -55,6 +56,12 @@ enum Part {
     /// Measures the table in a process that holds nothing else, and prints what it found.
     #[command(hide = true)]
     MeasureTable,
+    /// Rebalances a generated fleet in a process that holds nothing else, and prints what it found.
+    #[command(hide = true)]
+    MeasurePlacement(placement::Size),
+    /// Places single namespaces and loses a shard, and prints how long that took.
+    #[command(hide = true)]
+    MeasurePlacing,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -79,6 +86,10 @@ enum Group {
     Parsing,
     /// Real cron schedules, smoothed.
     Smoothing,
+    /// The placement engine in process: whole fleets, single namespaces, the loss of a shard.
+    Placement,
+    /// The placement engine beside Meta's Rebalancer and a MIP solver; installs them, takes minutes.
+    PlacementPeers,
 }
 
 impl Group {
@@ -94,6 +105,8 @@ impl Group {
             Self::Policy => policy::cost(rig, report).await,
             Self::Parsing => policy::parsing(rig, report).await,
             Self::Smoothing => policy::smoothing(rig, report).await,
+            Self::Placement => placement::run(report).await,
+            Self::PlacementPeers => placement::run_peers(report).await,
         }
     }
 
@@ -103,12 +116,14 @@ impl Group {
 }
 
 async fn run_groups(arguments: &Arguments) -> Result<bool> {
-    let all = Group::value_variants();
-    let groups = if arguments.only.is_empty() { all } else { &arguments.only };
+    let mut groups = arguments.only.clone();
+    if groups.is_empty() {
+        groups.extend(Group::value_variants().iter().filter(|g| **g != Group::PlacementPeers));
+    }
     let rig = Rig::new().await?;
     let mut report = Report::open(&arguments.report);
     let mut failed = Vec::new();
-    for group in groups {
+    for group in &groups {
         let begun = Instant::now();
         progress(&format!("{}: begins", group.name()));
         if let Err(error) = group.run(&rig, &mut report).await {
@@ -158,6 +173,14 @@ fn execute(arguments: &Arguments) -> Result<bool> {
     }
     if let Some(Part::MeasureTable) = arguments.part {
         table::measure_and_print()?;
+        return Ok(true);
+    }
+    if let Some(Part::MeasurePlacement(size)) = arguments.part {
+        placement::measure(size)?;
+        return Ok(true);
+    }
+    if let Some(Part::MeasurePlacing) = arguments.part {
+        placement::measure_single()?;
         return Ok(true);
     }
     airfleet_runtime::tls::install_crypto_provider();

@@ -7,7 +7,7 @@ use crate::store::{Record, Rules, ShardRecord};
 use airfleet_domain::{
     health::Verdict,
     ids::{NamespaceName, ShardName},
-    placement::{self, Board, Policy, Refusal},
+    placement::{self, Board, Policy, Refusal, demand::Estimator, history::History, objective},
     resources::{DIMENSIONS, Resources},
     routing::State,
 };
@@ -35,6 +35,8 @@ pub(crate) struct Member {
     pub(crate) measured: Resources,
     /// What it counts as on the board while a shard owns it.
     pub(super) counts: Option<placement::Needs>,
+    /// Follows what it uses; none where too many are followed already, or nothing was measured.
+    estimator: Option<Box<Estimator>>,
     /// The last snapshot of the manifest that had it.
     pub(super) seen: u64,
 }
@@ -42,7 +44,11 @@ pub(crate) struct Member {
 impl Member {
     /// How much room it takes.
     pub(crate) fn reserved(&self) -> Resources {
-        self.record.needs.demand.max(self.measured)
+        match self.estimator.as_ref().and_then(|estimator| estimator.demand()) {
+            // Declared until measured, from then on as measured.
+            Some(told) => Resources::from_values(std::array::from_fn(|d| told[d])),
+            None => self.record.needs.demand.max(self.measured),
+        }
     }
 }
 
@@ -62,6 +68,12 @@ pub(crate) struct Shard {
     /// The last snapshot of the manifest that had it.
     pub(super) seen: u64,
 }
+
+/// Coming back to a shard within this time of leaving it is thrash. Microseconds.
+const THRASH_WINDOW_US: i64 = 7 * 24 * 3_600_000_000;
+
+/// How long a namespace that was moved is left alone. Microseconds.
+const COOLDOWN_US: i64 = 24 * 3_600_000_000;
 
 /// Counts over the fleet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -84,6 +96,8 @@ pub(crate) struct Fleet {
     orphans: BTreeSet<NamespaceName>,
     /// Decided and not committed: what counts on which shard.
     pub(super) in_flight: Vec<(placement::Needs, u32)>,
+    /// Moves that were made.
+    pub(crate) history: History,
     /// Most namespaces that a shard may own.
     namespaces_max: usize,
     /// Counts snapshots of the manifest.
@@ -102,6 +116,7 @@ impl Fleet {
             unplaced: BTreeSet::new(),
             orphans: BTreeSet::new(),
             in_flight: Vec::new(),
+            history: History::new(THRASH_WINDOW_US, COOLDOWN_US),
             namespaces_max,
             snapshot: 0,
             snapshot_open: false,
@@ -129,6 +144,27 @@ impl Fleet {
         self.shards.range::<str, _>((Excluded(name), Unbounded)).map(|(_, shard)| shard)
     }
 
+    /// What all shards' namespaces reserve together.
+    pub(crate) fn reserved(&self) -> Resources {
+        self.shards.values().fold(Resources::ZERO, |sum, shard| sum.plus(shard.reserved))
+    }
+
+    /// How full the fullest dimension of the fullest shard is. Millionths.
+    pub(crate) fn peak(&self) -> i64 {
+        let shape = self.board.shape();
+        let full = |at: u32| {
+            let loads = self.board.state().load_of(at).iter().zip(shape.ratio_of(at));
+            loads.map(|(load, ratio)| ratio.millionths(*load)).max().unwrap_or(0)
+        };
+        shape.all().map(|(at, _)| full(at)).max().unwrap_or(0)
+    }
+
+    /// What no placement can undercut by evening out. Millionths.
+    pub(crate) fn mean_peak(&self) -> i64 {
+        let state = self.board.state();
+        objective::mean_peak(self.board.shape(), |dimension| state.sum(dimension))
+    }
+
     /// Counts over the fleet.
     pub(crate) fn totals(&self) -> Totals {
         Totals {
@@ -154,20 +190,32 @@ impl Fleet {
     /// Takes in a namespace that was committed. Answers whether that freed room.
     pub(crate) fn put(&mut self, record: Record) -> bool {
         let name = record.namespace();
-        let (measured, seen, freed) = match self.members.remove(&name) {
+        let (measured, estimator, seen, freed) = match self.members.remove(&name) {
             Some(old) => {
                 self.detach(&name, &old);
                 let same_owner = old.record.entry.shard() == record.entry.shard();
                 let freed = old.record.entry.shard().is_some() && !same_owner;
+                self.note_move(&old.record, &record);
                 // Another shard's measurement says nothing about this one.
-                (if same_owner { old.measured } else { Resources::ZERO }, old.seen, freed)
+                let measured = if same_owner { old.measured } else { Resources::ZERO };
+                // What it was seen to use over hours is its own, wherever it goes.
+                (measured, old.estimator, old.seen, freed)
             }
-            None => (Resources::ZERO, self.snapshot, false),
+            None => (Resources::ZERO, None, self.snapshot, false),
         };
-        let mut member = Member { record, measured, counts: None, seen };
+        let mut member = Member { record, measured, counts: None, estimator, seen };
         self.attach(&name, &mut member);
         self.members.insert(name, member);
         freed
+    }
+
+    fn note_move(&mut self, old: &Record, new: &Record) {
+        let name = |record: &Record| record.entry.shard().and_then(|s| s.parse::<ShardName>().ok());
+        if let (Some(from), Some(to)) = (name(old), name(new))
+            && from != to
+        {
+            self.history.note(&new.namespace(), &from, &to, new.entry.update_time_us());
+        }
     }
 
     /// Takes in that a namespace was removed.
@@ -279,19 +327,36 @@ impl Fleet {
         }
         let before = member.reserved();
         member.measured = measured;
-        let after = member.reserved();
-        let change = after.minus(before);
-        let (Some(shard), Some(counted), false) =
-            (self.shards.get_mut(shard), member.counts, change.is_zero())
-        else {
-            return false;
-        };
-        shard.reserved = shard.reserved.plus(change);
-        let counts = counted.with_demand(&after.values());
-        member.counts = Some(counts);
-        self.board.remove(&counted, shard.at);
-        self.board.add(&counts, shard.at);
-        change.values().iter().any(|change| *change < 0)
+        reweigh(&mut self.board, &mut self.shards, member, before)
+    }
+
+    /// Notes what every namespace uses in this minute, by minutes since 1970, for at most `followed`
+    /// of them. Answers whether that freed room.
+    pub(crate) fn sample(&mut self, minute: i64, followed: usize) -> bool {
+        let Self { board, shards, members, .. } = self;
+        let mut count = members.values().filter(|member| member.estimator.is_some()).count();
+        let mut freed = false;
+        for member in members.values_mut() {
+            let shard = member.record.entry.shard().and_then(|shard| shards.get(shard));
+            // What a silent agent last said is not what is used now.
+            let heard = shard.is_some_and(|s| s.observation.verdict != Some(Verdict::Unknown));
+            if !heard || member.measured.is_zero() {
+                continue;
+            }
+            if member.estimator.is_none() {
+                if count >= followed {
+                    continue;
+                }
+                count += 1;
+                member.estimator = Some(Box::new(Estimator::new(DIMENSIONS.len(), true)));
+            }
+            let before = member.reserved();
+            let usage = member.measured.values();
+            if member.estimator.as_mut().is_some_and(|e| e.observe(minute, &usage)) {
+                freed |= reweigh(board, shards, member, before);
+            }
+        }
+        freed
     }
 
     /// Counts a decision that is about to be committed.
@@ -344,6 +409,28 @@ impl Fleet {
             shard.reserved = shard.reserved.minus(member.reserved());
         }
     }
+}
+
+/// Counts a namespace whose reservation was `before` as what it reserves now. Answers whether that
+/// freed room.
+fn reweigh(
+    board: &mut Board,
+    shards: &mut BTreeMap<ShardName, Shard>,
+    member: &mut Member,
+    before: Resources,
+) -> bool {
+    let after = member.reserved();
+    let change = after.minus(before);
+    let owner = member.record.entry.shard().and_then(|owner| shards.get_mut(owner));
+    let (Some(shard), Some(counted), false) = (owner, member.counts, change.is_zero()) else {
+        return false;
+    };
+    shard.reserved = shard.reserved.plus(change);
+    let counts = counted.with_demand(&after.values());
+    member.counts = Some(counts);
+    board.remove(&counted, shard.at);
+    board.add(&counts, shard.at);
+    change.values().iter().any(|change| *change < 0)
 }
 
 impl std::fmt::Debug for Fleet {

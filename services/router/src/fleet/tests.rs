@@ -60,6 +60,29 @@ fn a_namespace_reserves_the_larger_of_declared_and_measured() {
 }
 
 #[test]
+fn declared_demand_counts_until_an_hour_was_measured() {
+    let mut fleet = fleet(&["shard-a"]);
+    fleet.put(record("pay").needs(r#"{"dags":100,"runningSlots":2}"#, "{}").on("shard-a", 1).at(1));
+    fleet.put(record("new").needs(r#"{"dags":7}"#, "{}").on("shard-a", 1).at(1));
+    fleet.measure("shard-a", "pay", Resources { running_slots: 5, ..dags(30) });
+    for minute in 0..60 {
+        assert!(!fleet.sample(minute, 10));
+    }
+    assert_eq!(reserved(&fleet, "shard-a"), 107);
+    assert!(fleet.sample(60, 10), "less than declared: room was freed");
+    let shard = fleet.shard("shard-a").unwrap();
+    assert_eq!((shard.reserved.dags, shard.reserved.running_slots), (37, 5));
+    // Silence is no measurement, and noise no change.
+    fleet.measure("shard-a", "pay", Resources { running_slots: 5, ..dags(32) });
+    for minute in 61..200 {
+        fleet.sample(minute, 10);
+    }
+    assert_eq!(reserved(&fleet, "shard-a"), 37);
+    fleet.put(record("pay").needs(r#"{"dags":100}"#, "{}").at(2));
+    assert_eq!(reserved(&fleet, "shard-a"), 7);
+}
+
+#[test]
 fn what_is_in_flight_takes_room_until_it_is_settled() {
     let mut fleet = fleet(&["shard-a"]);
     let needs = needs(r#"{"dags":150}"#, "{}");

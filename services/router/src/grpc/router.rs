@@ -42,27 +42,31 @@ impl RouterApi {
     }
 }
 
-type Answer<T> = Result<Response<T>, Status>;
+pub(super) type Answer<T> = Result<Response<T>, Status>;
 
-fn require<T>(request: &Request<T>, role: Role) -> Result<&Arc<Principal>, Failure> {
+pub(super) fn require<T>(request: &Request<T>, role: Role) -> Result<&Arc<Principal>, Failure> {
     let principal = request.principal()?;
     principal.require_role(role)?;
     Ok(principal)
 }
 
-fn answer<T>(result: Result<T, Error>) -> Answer<T> {
+pub(super) fn answer<T>(result: Result<T, Error>) -> Answer<T> {
     match result {
         Ok(value) => Ok(Response::new(value)),
         Err(error) => Err(Failure::from(error).into()),
     }
 }
 
-fn check(violations: Vec<FieldViolation>) -> Result<(), Error> {
+pub(super) fn check(violations: Vec<FieldViolation>) -> Result<(), Error> {
     if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
 }
 
 /// Who asks, and why.
-fn who(principal: &Principal, reason: &str, violations: &mut Vec<FieldViolation>) -> Who {
+pub(super) fn who(
+    principal: &Principal,
+    reason: &str,
+    violations: &mut Vec<FieldViolation>,
+) -> Who {
     if reason.chars().count() > REASON_MAX {
         let message = format!("at most {REASON_MAX} characters");
         violations.push(FieldViolation::new("reason", "TOO_LONG", message));

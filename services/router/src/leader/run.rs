@@ -1,6 +1,10 @@
 //! What a leader does as long as it leads.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use airfleet_domain::ids::ShardName;
 use tokio::{
@@ -70,7 +74,10 @@ impl Leader {
                 () = tokio::time::sleep_until(place_from), if Instant::now() < place_from => Ok(()),
                 () = self.unsettled.notified() => self.settle().await,
                 _ = settle.tick() => self.settle().await,
-                _ = tick.tick() => self.tick().await,
+                _ = tick.tick() => match self.tick().await {
+                    Ok(()) => self.drive_plan().await,
+                    failed => failed,
+                },
                 _ = forget.tick() => self.forget().await,
             };
             match outcome {
@@ -100,6 +107,7 @@ impl Leader {
             let observation = hub.observation(name.as_str());
             roomier |= self.fleet().observe(name.as_str(), observation);
         }
+        roomier |= self.sample();
         let heard_of = hub.shards();
         let tidy = {
             let fleet = self.fleet();
@@ -111,6 +119,14 @@ impl Leader {
             self.place_soon();
         }
         if tidy { self.tidy_up(&heard_of).await } else { Ok(()) }
+    }
+
+    /// Once a minute, notes what every namespace uses. Answers whether that freed room.
+    fn sample(&self) -> bool {
+        const MINUTE_US: i64 = 60_000_000;
+        let minute = self.tools.clock.unix_micros().div_euclid(MINUTE_US);
+        let last = self.sampled_minute.swap(minute, Ordering::Relaxed);
+        last != minute && self.fleet().sample(minute, self.tools.plans.followed_max)
     }
 
     /// What happens every so often, now.

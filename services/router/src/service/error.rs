@@ -13,6 +13,9 @@ use crate::{agents::NamespaceUsage, leader::election::NotLeading, store};
 /// When a write that the store could not take is worth trying again.
 const RETRY_STORE_AFTER: Duration = Duration::from_secs(1);
 
+/// Changes that are told of a stale plan.
+const CHANGES_TOLD: usize = 50;
+
 /// Why the router cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -112,6 +115,46 @@ pub(crate) enum Error {
         /// What is known.
         known: Revision,
     },
+    /// No such plan.
+    #[error("there is no plan {0:?}; airfleet plan list shows those there are")]
+    NoPlan(String),
+    /// There is a plan of that name.
+    #[error("there is a plan {0} already; names are used once")]
+    PlanExists(String),
+    /// The plan is another one than was looked at.
+    #[error("plan {name} has hash {current}, not {asked}; look at it again")]
+    PlanHash {
+        /// The plan.
+        name: String,
+        /// What was looked at.
+        asked: String,
+        /// What is.
+        current: String,
+    },
+    /// The fleet is no longer as the plan takes it to be.
+    #[error("plan {name} is stale; make a new one")]
+    PlanStale {
+        /// The plan.
+        name: String,
+        /// What changed.
+        changes: Vec<String>,
+    },
+    /// The plan cannot be applied or cancelled as it is.
+    #[error("plan {name}: {why}")]
+    PlanState {
+        /// The plan.
+        name: String,
+        /// Stable code.
+        code: &'static str,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// What a plan was made of is not kept.
+    #[error(
+        "what plan {0} was made of is no longer kept; make a new plan and dump it before the leader \
+         changes"
+    )]
+    NoDump(String),
     /// The store could not take it.
     #[error("the router's store cannot take writes at the moment")]
     Store(#[from] store::Error),
@@ -176,6 +219,27 @@ impl From<Error> for Failure {
                      shard is gone for good"
                 );
                 precondition("SHARD_UNFENCED", &format!("shards/{shard}"), told)
+            }
+            Error::NoPlan(name) => {
+                Failure::not_found("plan", short(&name)).with_message(short(&message))
+            }
+            Error::NoDump(name) => {
+                Failure::not_found("dump", short(&name)).with_message(short(&message))
+            }
+            Error::PlanExists(_) => Failure::new(Kind::Conflict, "PLAN_EXISTS", message),
+            Error::PlanHash { current, .. } => {
+                Failure::new(Kind::Conflict, "PLAN_HASH_MISMATCH", message)
+                    .with_metadata("hash", current)
+            }
+            Error::PlanStale { name, changes } => {
+                let subject = format!("plans/{name}");
+                let told = changes.into_iter().take(CHANGES_TOLD);
+                let violations =
+                    told.map(|change| Precondition::new("PLAN_STALE", &subject, change));
+                Failure::precondition(violations.collect()).with_reason("PLAN_STALE")
+            }
+            Error::PlanState { name, code, why } => {
+                precondition(code, &format!("plans/{name}"), why)
             }
             Error::Lagging { .. } => Failure::unavailable(message, Duration::from_millis(200))
                 .with_reason("MANIFEST_LAG"),

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use super::{
     amount::{DIMENSIONS_MAX, percent},
     objective::{Change, Policy, Scorer, mean_peak, target},
+    resilience::Resilience,
     rules::{Constraints, Refusal},
     shape::{Names, Shape, Shard},
     state::{Item, NONE, State},
@@ -243,7 +244,7 @@ impl Board {
 
     /// What level 4 changes by when a namespace comes to a shard.
     pub(super) fn missing(&mut self, item: Item<'_>, shard: u32) -> i128 {
-        let level = |state: &State| state.resilience().map_or(0, |resilience| resilience.level());
+        let level = |state: &State| state.resilience().map_or(0, Resilience::level);
         let before = level(&self.state);
         self.state.add(&self.shape, item, shard);
         let after = level(&self.state);

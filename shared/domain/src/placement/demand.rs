@@ -114,9 +114,9 @@ impl Estimator {
             // Hours that nobody measured are not known to be as a week before.
             for hour in ended..next.min(ended.saturating_add(WEEK_HOURS)) {
                 let slot = self.slot(hour);
-                for d in 0..self.width {
+                for (d, largest) in largest.iter().enumerate().take(self.width) {
                     let known = hour == ended && measured;
-                    self.week[slot + d] = if known { pack(largest[d][rank]) } else { 0 };
+                    self.week[slot + d] = if known { pack(largest[rank]) } else { 0 };
                 }
             }
         }
@@ -136,11 +136,11 @@ impl Estimator {
         }
         let told = self.told.get_or_insert([-1; DIMENSIONS_MAX]);
         let mut changed = false;
-        for d in 0..self.width {
-            let off = i128::from(self.smoothed[d]) - i128::from(told[d]);
-            if told[d] < 0 || off.abs() * 8 > i128::from(told[d]) {
-                changed |= told[d] != self.smoothed[d];
-                told[d] = self.smoothed[d];
+        for (told, smoothed) in told.iter_mut().zip(self.smoothed).take(self.width) {
+            let off = i128::from(smoothed) - i128::from(*told);
+            if *told < 0 || off.abs() * 8 > i128::from(*told) {
+                changed |= *told != smoothed;
+                *told = smoothed;
             }
         }
         changed

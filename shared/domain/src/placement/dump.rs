@@ -121,7 +121,7 @@ impl Snapshot {
             let asks = *known.entry((item.rule, item.group, item.affinity)).or_insert_with(|| {
                 let rule = shape.rule_of(item.rule);
                 let mut constraints = rule.constraints.clone();
-                constraints.spread_group = problem.board().group_name(item.group).to_owned();
+                problem.board().group_name(item.group).clone_into(&mut constraints.spread_group);
                 let affinity = problem.board().affinity_name(item.affinity).to_owned();
                 asked.push(Asked { constraints, pinned: rule.pinned.clone(), affinity });
                 asked.len() as u32 - 1

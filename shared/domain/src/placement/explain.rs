@@ -299,7 +299,10 @@ impl Board {
     }
 }
 
-fn histogram(shards: &[ShardAnswer]) -> (Vec<(String, usize)>, Option<(String, usize)>) {
+/// A code, and how many shards it keeps out.
+type Count = (String, usize);
+
+fn histogram(shards: &[ShardAnswer]) -> (Vec<Count>, Option<Count>) {
     let (mut counts, mut alone) = (BTreeMap::new(), BTreeMap::new());
     for answer in shards {
         let mut codes: Vec<&str> = answer.refusals.iter().map(|r| &*r.code).collect();
@@ -398,11 +401,11 @@ impl Explanation {
         }
         if let (Some(own), Some(best)) = (&self.current, &self.best) {
             writeln!(f, "\n{:<28} {:>24} {:>24}", "", own.shard, best.shard)?;
-            for level in 0..LEVELS - 1 {
+            for (level, name) in LEVEL_NAMES.iter().enumerate().take(LEVELS - 1) {
                 let (a, b) = (own.score.0[level], best.score.0[level]);
                 if a != 0 || b != 0 {
                     let (a, b) = (level_text(level, a), level_text(level, b));
-                    writeln!(f, "{:<28} {a:>24} {b:>24}", LEVEL_NAMES[level])?;
+                    writeln!(f, "{name:<28} {a:>24} {b:>24}")?;
                 }
             }
             let full =

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     objective::Policy,
     problem::{Hold, Problem, Row},
+    random::Random,
     rules::Constraints,
     shape::Shard,
 };
@@ -96,41 +97,6 @@ impl Default for Recipe {
             policy: Policy::default(),
             seed: 1,
         }
-    }
-}
-
-/// Numbers that look random and are the same each time (splitmix64).
-#[derive(Debug, Clone)]
-pub struct Random(u64);
-
-impl Random {
-    /// From a seed.
-    pub fn new(seed: u64) -> Self {
-        Self(seed ^ 0x6a09_e667_f3bc_c909)
-    }
-
-    /// The next one.
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    /// One below `count`.
-    pub fn below(&mut self, count: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(count) >> 64) as u64
-    }
-
-    /// Whether something happens that happens so often. Millionths.
-    pub fn happens(&mut self, millionths: u32) -> bool {
-        self.below(1_000_000) < u64::from(millionths)
-    }
-
-    /// About normal, with mean 0 and standard deviation 2^16: the sum of twelve uniform ones.
-    pub fn normal(&mut self) -> i64 {
-        (0..12).map(|_| self.below(1 << 16) as i64).sum::<i64>() - 6 * (1 << 16)
     }
 }
 

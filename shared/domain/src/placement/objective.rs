@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     amount::{DIMENSIONS_MAX, FULL, MILLIONTHS_MAX, percent},
+    resilience::Resilience,
     shape::Shape,
     state::{Item, NONE, State},
 };
@@ -296,7 +297,7 @@ impl Scorer<'_> {
             score[5] += square;
         }
         score[2] = self.state.collisions();
-        score[4] = self.state.resilience().map_or(0, |resilience| resilience.level());
+        score[4] = self.state.resilience().map_or(0, Resilience::level);
         score[6] = self.state.scattered();
         Score(score)
     }

@@ -94,8 +94,8 @@ impl Resilience {
         for (shard, _) in shape.all() {
             let load = &load[shard as usize * width..][..width];
             let mask = own.open_in[shard as usize];
-            for dimension in 0..width {
-                let room = room(shape.capacity_of(shard)[dimension], load[dimension]);
+            for (dimension, load) in load.iter().enumerate() {
+                let room = room(shape.capacity_of(shard)[dimension], *load);
                 own.each(mask, |own, class| {
                     own.room[class * width + dimension] += room;
                     let at = own.at(class, shape.domain_of(shard), dimension);

@@ -282,7 +282,7 @@ impl ShardSet {
 /// All rules, each with the shards that satisfy it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rules {
-    rules: Vec<Rule>,
+    all: Vec<Rule>,
     admitted: Vec<ShardSet>,
     by_hash: HashMap<u64, Vec<u32>, FixedState>,
 }
@@ -296,11 +296,11 @@ impl Rules {
         shards: impl Iterator<Item = (u32, &'a Shard)>,
     ) -> u32 {
         let same = self.by_hash.entry(Rule::hash(constraints, pinned)).or_default();
-        let known = same.iter().find(|at| self.rules[**at as usize].is(constraints, pinned));
+        let known = same.iter().find(|at| self.all[**at as usize].is(constraints, pinned));
         if let Some(known) = known {
             return *known;
         }
-        let number = self.rules.len() as u32;
+        let number = self.all.len() as u32;
         same.push(number);
         let constraints = Constraints { spread_group: String::new(), ..constraints.clone() };
         let rule = Rule { constraints, pinned: pinned.cloned() };
@@ -309,20 +309,20 @@ impl Rules {
             admitted.set(at, true);
             debug_assert!(rule.refusals(shard).is_empty(), "both say the same");
         }
-        self.rules.push(rule);
+        self.all.push(rule);
         self.admitted.push(admitted);
         number
     }
 
     /// Works a shard that changed out anew.
     pub(super) fn refresh(&mut self, at: u32, shard: Option<&Shard>) {
-        for (rule, admitted) in self.rules.iter().zip(&mut self.admitted) {
+        for (rule, admitted) in self.all.iter().zip(&mut self.admitted) {
             admitted.set(at, shard.is_some_and(|shard| rule.admits(shard)));
         }
     }
 
     pub(super) fn get(&self, rule: u32) -> &Rule {
-        &self.rules[rule as usize]
+        &self.all[rule as usize]
     }
 
     pub(super) fn admitted(&self, rule: u32) -> &ShardSet {
@@ -330,6 +330,6 @@ impl Rules {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.rules.len()
+        self.all.len()
     }
 }

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     bounds,
     dump::{Error, Snapshot},
-    generate::{Random, Recipe},
+    generate::Recipe,
     history::{History, Hysteresis},
     objective::Score,
     problem::Hold,
+    random::Random,
     search::{Mode, Settings, Stop},
 };
 
@@ -123,7 +124,9 @@ pub fn run_from(
         let today = days(day);
         let events: Vec<Event> =
             scenario.events.iter().filter(|(on, _)| *on == day).map(|(_, e)| e.clone()).collect();
-        events.iter().for_each(|event| happen(&mut fleet, event));
+        for event in &events {
+            happen(&mut fleet, event);
+        }
         if day > 0 {
             drift(&mut fleet, scenario, &mut random);
         }

@@ -139,7 +139,7 @@ impl Waves {
             });
             if wave.is_empty() {
                 let step = remaining.remove(0);
-                match own.detour(problem, &state, step, &mut detoured) {
+                match Self::detour(problem, &state, step, &mut detoured) {
                     Some((there, on)) => {
                         own.detours += 1;
                         remaining.insert(0, on);
@@ -165,7 +165,6 @@ impl Waves {
 
     /// Makes a move in two: to a shard with room, and from there on.
     fn detour(
-        &self,
         problem: &Problem,
         state: &State,
         step: Step,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use super::{
-    super::{amount::Ratio, state::NONE},
+    super::{amount::Ratio, random::Random, state::NONE},
     Mode, Scope,
     work::{ENDLESS, Work},
 };
@@ -314,15 +314,17 @@ impl Work<'_> {
             }
         };
         if shards.len() > 2 * OFFERS {
-            let mut draw = Draw::new(self.settings.seed, u64::from(namespace));
+            let mut random = Random::of(self.settings.seed, u64::from(namespace));
             for _ in 0..OFFERS {
-                consider(shards[draw.below(shards.len())], &mut best);
+                consider(shards[random.position(shards.len())], &mut best);
             }
             if let Some((_, shard)) = best {
                 return Some(shard);
             }
         }
-        shards.iter().for_each(|shard| consider(*shard, &mut best));
+        for shard in shards {
+            consider(*shard, &mut best);
+        }
         best.map(|(_, shard)| shard)
     }
 }
@@ -350,26 +352,5 @@ impl Hopeless {
                 known.push(namespace);
             }
         }
-    }
-}
-
-/// Numbers that look random and are the same each time (splitmix64).
-pub(super) struct Draw(u64);
-
-impl Draw {
-    pub(super) fn new(seed: u64, of: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ of.wrapping_mul(0xd1b5_4a32_d192_ed03))
-    }
-
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    pub(super) fn below(&mut self, count: usize) -> usize {
-        (u128::from(self.next()) * count as u128 >> 64) as usize
     }
 }

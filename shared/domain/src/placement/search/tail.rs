@@ -8,9 +8,8 @@ use std::{
 use foldhash::fast::FixedState;
 
 use super::{
-    super::{amount::millionths, state::NONE},
+    super::{amount::millionths, random::Random, state::NONE},
     Mode,
-    deal::Draw,
     work::Work,
 };
 
@@ -26,10 +25,16 @@ const PER_SHARD: usize = 400;
 const HALVINGS: usize = 7;
 /// Fleets of up to so many namespaces are searched without leaving anything out.
 const SMALL: usize = 2_500;
+/// In fleets of up to so many, up to two are exchanged for up to two: with few namespaces a shard,
+/// single swaps are too coarse.
+const TINY: usize = 250;
 
 /// Members of shards in order of demand in one dimension, as of a stamp.
 #[derive(Default)]
-struct Sorted(HashMap<(u32, usize), (u32, Vec<(i64, u32)>), FixedState>);
+struct Sorted(HashMap<(u32, usize), Members, FixedState>);
+
+/// A stamp, and demands with their namespaces.
+type Members = (u32, Vec<(i64, u32)>);
 
 impl Sorted {
     fn get(&mut self, work: &Work<'_>, shard: u32, dimension: usize) -> &[(i64, u32)] {
@@ -44,6 +49,13 @@ impl Sorted {
         }
         &known.1
     }
+}
+
+/// Up to two namespaces of a shard, and what they take together.
+#[derive(Clone)]
+struct Handful {
+    members: Vec<u32>,
+    demand: Vec<i128>,
 }
 
 /// A hot shard, and who may help.
@@ -90,10 +102,11 @@ impl Work<'_> {
                     self.steps_done += 1;
                     let mut look = self.look_at(shard);
                     // What is plain was offered to every shard before, so once is enough.
-                    let better = (turn == 0 && self.try_single(&mut look, &cool))
-                        || (turn == 0 && self.try_group(shard))
+                    let better = (turn == 0
+                        && (self.try_single(&mut look, &cool) || self.try_group(shard)))
                         || self.try_swap(&mut look, &cool, &mut sorted)
-                        || self.try_chain(&mut look, &cool, &mut sorted);
+                        || self.try_chain(&mut look, &cool, &mut sorted)
+                        || self.try_exchange(&look, &cool);
                     if !better {
                         break;
                     }
@@ -151,9 +164,9 @@ impl Work<'_> {
             // The most useful, and some of all sizes.
             by_use.select_nth_unstable(TRIED / 2);
             by_use[TRIED / 2..].sort_unstable();
-            let mut draw = Draw::new(self.settings.seed, self.steps_done);
+            let mut random = Random::of(self.settings.seed, self.steps_done);
             for at in TRIED / 2..TRIED {
-                let other = at + draw.below(by_use.len() - at);
+                let other = at + random.position(by_use.len() - at);
                 by_use.swap(at, other);
             }
             by_use.truncate(TRIED);
@@ -174,9 +187,9 @@ impl Work<'_> {
         }
         let mut some: Vec<u32> = will_do.by_ref().take(PARTNERS / 2).collect();
         let rest: Vec<u32> = will_do.collect();
-        let mut draw = Draw::new(self.settings.seed ^ u64::from(rule), self.steps_done);
+        let mut random = Random::of(self.settings.seed ^ u64::from(rule), self.steps_done);
         if !rest.is_empty() {
-            some.extend((0..PARTNERS / 2).map(|_| rest[draw.below(rest.len())]));
+            some.extend((0..PARTNERS / 2).map(|_| rest[random.position(rest.len())]));
         }
         some
     }
@@ -347,6 +360,68 @@ impl Work<'_> {
             }
         }
         None
+    }
+
+    /// Up to two namespaces of the hot shard for up to two of another.
+    fn try_exchange(&mut self, look: &Look, cool: &[u32]) -> bool {
+        if self.problem.len() > TINY || !self.shape.open().has(look.shard) {
+            return false;
+        }
+        let given = self.handfuls(look.shard);
+        let mut best: Option<(i128, u32, Handful, Handful)> = None;
+        for partner in cool.iter().filter(|partner| **partner != look.shard) {
+            let room: Vec<i128> = self.need(*partner).into_iter().map(|over| -over).collect();
+            let taken = self.handfuls(*partner);
+            for own in &given {
+                for other in &taken {
+                    // What the hot shard loses and the partner gets.
+                    let change = |d: usize| own.demand[d] - other.demand[d];
+                    let fits = (0..room.len()).all(|d| change(d) <= room[d].max(0));
+                    let over = (0..room.len()).map(|d| look.need[d] - change(d)).max();
+                    let over = over.unwrap_or(0);
+                    if fits
+                        && over < look.need[look.worst]
+                        && best.as_ref().is_none_or(|(least, ..)| over < *least)
+                        && self.may_exchange(own, *partner)
+                        && self.may_exchange(other, look.shard)
+                    {
+                        best = Some((over, *partner, own.clone(), other.clone()));
+                    }
+                }
+            }
+            if best.as_ref().is_some_and(|(over, ..)| *over <= 0) {
+                break;
+            }
+        }
+        let Some((_, partner, own, other)) = best else { return false };
+        let mut moves: Vec<(u32, u32)> = own.members.iter().map(|n| (*n, partner)).collect();
+        moves.extend(other.members.iter().map(|n| (*n, look.shard)));
+        self.try_moves(&moves)
+    }
+
+    fn may_exchange(&self, handful: &Handful, to: u32) -> bool {
+        handful.members.iter().all(|namespace| {
+            self.shape.admitted(self.problem.rule[*namespace as usize]).has(to)
+                && self.affords(*namespace)
+        })
+    }
+
+    /// None, each one and each two of a shard's namespaces.
+    fn handfuls(&self, shard: u32) -> Vec<Handful> {
+        let members = &self.members[shard as usize];
+        let demand = |of: &[u32]| -> Vec<i128> {
+            let own = |d: usize| of.iter().map(|n| i128::from(self.problem.demand_of(*n)[d])).sum();
+            (0..self.problem.width).map(own).collect()
+        };
+        let mut all = vec![Handful { members: Vec::new(), demand: demand(&[]) }];
+        for (at, one) in members.iter().enumerate() {
+            all.push(Handful { members: vec![*one], demand: demand(&[*one]) });
+            for other in &members[at + 1..] {
+                let pair = vec![*one, *other];
+                all.push(Handful { demand: demand(&pair), members: pair });
+            }
+        }
+        all
     }
 
     /// Whether it was looked for as long as it may. Asked right before each step and nowhere else

@@ -316,7 +316,7 @@ proptest! {
         };
         let mut state = problem.board().state().clone();
         let mut placement = problem.placement().to_vec();
-        let mut random = super::super::generate::Random::new(shuffle);
+        let mut random = super::super::random::Random::new(shuffle);
         for wave in &waves.waves {
             prop_assert!(!wave.is_empty() && wave.len() <= 3);
             let (mut into, mut out_of, mut groups, mut tenants) = (vec![0; shape.slots()], vec![0; shape.slots()], vec![], vec![]);
@@ -445,7 +445,7 @@ proptest! {
         let shards = capacities.iter().enumerate().map(|(at, (a, b))| {
             Shard::new(format!("shard-{at}").parse().unwrap(), vec![*a, *b])
         });
-        let policy = Policy { tolerance, soft_limit, ..Policy::default() };
+        let policy = Policy { soft_limit, tolerance, ..Policy::default() };
         let mut problem = Problem::new(&["a", "b"], policy, shards.collect());
         for (at, (demand, shard, cost)) in demands.iter().enumerate() {
             problem.push(&Member {

@@ -8,6 +8,7 @@ use super::{
         board::fits,
         objective::{Change, Score, Scorer},
         problem::Problem,
+        resilience::Resilience,
         shape::Shape,
         state::{NONE, State},
     },
@@ -254,10 +255,10 @@ impl<'a> Work<'a> {
                 break;
             }
             back.push((*namespace, from));
-            if from != NONE {
-                change = change.plus(self.scorer().leaving(self.problem.item(*namespace), from));
-            } else {
+            if from == NONE {
                 change.0[0] -= i128::from(FULL);
+            } else {
+                change = change.plus(self.scorer().leaving(self.problem.item(*namespace), from));
             }
             self.put(*namespace, NONE);
             let coming: Score = self.scorer().coming(self.problem.item(*namespace), *to).into();
@@ -320,7 +321,7 @@ impl<'a> Work<'a> {
 
     /// Level 4 as it is.
     pub(super) fn missing(&self) -> i128 {
-        self.state.resilience().map_or(0, |resilience| resilience.level())
+        self.state.resilience().map_or(0, Resilience::level)
     }
 
     /// Whether level 4 cannot change, whatever goes wherever.
