@@ -6,7 +6,8 @@
         client.register(airfleet.namespace("payments", owners=["fin"], prefixes=["payments__"]))
         print(client.wait_for_assignment("payments").shard)
 
-The messages of the wire are under `airfleet.registry.v1` and `airfleet.router.v1`.
+The messages of the wire are under `airfleet.registry.v1`, `airfleet.router.v1` and
+`airfleet.placement.v1`.
 """
 
 from airfleet.client import Applied, Assignment, AssignmentTimeout, Client, Owner, state_name

@@ -1,1 +1,1 @@
-"""Generated from proto/airfleet/router."""
+"""Generated from proto/airfleet/placement."""
