@@ -7,8 +7,8 @@
 
 mod agents;
 mod batch;
-mod policy;
 mod placement;
+mod policy;
 mod probes;
 mod resolve;
 mod restart;
