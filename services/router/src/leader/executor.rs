@@ -8,7 +8,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use airfleet_domain::{
-    ids::ShardName,
+    ids::{NamespaceName, ShardName},
     placement::execute::{self, Next, Sight, Stage},
     routing::State as Assigned,
 };
@@ -16,7 +16,7 @@ use airfleet_domain::{
 use super::Leader;
 use crate::{
     mover::{Look, Mover, Order},
-    store::{Batch, Error, Kept, PlanState, Record},
+    store::{Batch, Error, Kept, PlanState, Record, Store},
 };
 
 /// A plan that is being carried out.
@@ -24,11 +24,19 @@ use crate::{
 pub(crate) struct Running {
     kept: Kept,
     stages: Vec<Stage>,
+    /// Whose each namespace is: the first of its owners.
+    tenants: HashMap<NamespaceName, String>,
 }
 
 impl Running {
-    pub(crate) fn new(kept: Kept, stages: Vec<Stage>) -> Self {
-        Self { kept, stages }
+    async fn load(store: &Store, name: &str) -> Result<Option<Self>, Error> {
+        let Some((kept, stages)) = store.plan(name).await? else { return Ok(None) };
+        let open = kept.plan.moves.iter().zip(&stages).filter(|(_, stage)| !stage.is_over());
+        let names: Vec<_> = open.map(|(planned, _)| planned.namespace.clone()).collect();
+        let workloads = store.workloads(&names).await?.into_iter();
+        let tenants = workloads
+            .filter_map(|(name, (workload, _))| Some((name, workload.owners.into_iter().next()?)));
+        Ok(Some(Self { tenants: tenants.collect(), kept, stages }))
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -42,8 +50,7 @@ impl Leader {
         let mut running = self.running.lock().await;
         if running.is_none() && !self.looked_for_plan() {
             if let Some(name) = self.tools.store.applying().await? {
-                let found = self.tools.store.plan(&name).await?;
-                *running = found.map(|(kept, stages)| Running::new(kept, stages));
+                *running = Running::load(&self.tools.store, &name).await?;
             }
             self.note_looked_for_plan();
         }
@@ -64,7 +71,7 @@ impl Leader {
             &sight,
             &settings.limits(),
             settings.failures_max,
-            &|_| None,
+            &|namespace| run.tenants.get(namespace).map(String::as_str),
         );
         match next {
             Next::Wait => Ok(()),

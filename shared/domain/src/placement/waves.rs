@@ -35,7 +35,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { fleet: 50, shard_in: 2, shard_out: 2, tenant: 1 }
+        Self { fleet: 50, shard_in: 2, shard_out: 2, tenant: 4 }
     }
 }
 

@@ -3,15 +3,16 @@
 
 use std::{collections::BTreeMap, sync::Mutex};
 
+use airfleet_proto::registry::v1 as registry;
 use airfleet_runtime::status::{Failure, Kind};
 use futures::{FutureExt as _, future::BoxFuture};
 
 use super::*;
 use crate::{
-    leader::election::Leadership,
+    leader::{Tools, election::Leadership},
     mover::{Look, Mover, Order as MoveOrder},
     store::Record,
-    testing::{World, name, world_of},
+    testing::{World, change, declared, name, world_of},
 };
 
 /// Does what a test says, and remembers what it was asked.
@@ -76,10 +77,22 @@ fn service(world: &World) -> Service {
 }
 
 async fn lopsided() -> Lopsided {
+    lopsided_with(|_| {}).await
+}
+
+async fn lopsided_with(equip: impl FnOnce(&mut Tools)) -> Lopsided {
     let mover = Arc::new(Scripted::default());
     let manifest = [&["shard-a", "shard-b"][..], &NAMESPACES[..]].concat();
     let own = mover.clone();
-    let world = world_of(&manifest, |_| {}, |tools| tools.mover = Some(own)).await;
+    let world = world_of(
+        &manifest,
+        |_| {},
+        |tools| {
+            tools.mover = Some(own);
+            equip(tools);
+        },
+    )
+    .await;
     let mut sessions = world.open(&["shard-a"]).await;
     sessions.extend(world.open(&["shard-b"]).await);
     let service = service(&world);
@@ -363,4 +376,22 @@ async fn headroom_and_explanations_are_of_the_fleet_as_it_stands() {
     assert!(room.headroom.is_certified());
     assert!(room.growth_days == 0.0);
     stage.world.check().await;
+}
+
+#[tokio::test]
+async fn moves_of_one_tenant_wait_for_each_other() {
+    let stage = lopsided_with(|tools| tools.plans.moves_of_tenant = 1).await;
+    let owned = NAMESPACES.map(|namespace| {
+        let mut entry = declared(namespace, 2);
+        if let Some(registry::manifest_entry::Kind::Namespace(namespace)) = &mut entry.kind {
+            namespace.owners = vec!["team".into()];
+        }
+        entry
+    });
+    let leader = stage.world.leader.clone();
+    leader.take_in(vec![change(2, owned, &[])]).await.unwrap();
+    stage.service.create_plan(ask("even", Purpose::Rebalance)).await.unwrap();
+    stage.service.apply_plan("even", "", false, "op").await.unwrap();
+    leader.drive_plan().await.unwrap();
+    assert_eq!(stage.mover.running().len(), 1);
 }
