@@ -12,7 +12,8 @@ use airfleet_domain::{
     placement::{
         Constraints, Policy, Refusal, Shard,
         amount::percent,
-        dump::decide,
+        dump::{Dump, Snapshot, decide},
+        generate::{Recipe, Weights},
         headroom::Headroom,
         objective::{LEVEL_NAMES, level_text},
         plan::{Order, Pace, Plan, Purpose},
@@ -336,4 +337,71 @@ fn every_scenario_is_answered_as_written_down() {
         }
     }
     assert!(wrong.is_empty(), "answers differ:\n{}", wrong.join("\n"));
+}
+
+/// Fleets whose decisions are recorded in `tests/recorded`: name, fleet, and what is done to it.
+fn recorded() -> Vec<(&'static str, Recipe, fn(&mut Settings, &mut Snapshot))> {
+    let small = Recipe { namespaces: 240, shards: 8, dimensions: 3, ..Recipe::default() };
+    vec![
+        ("regions", small.clone(), |_, _| {}),
+        (
+            "groups",
+            Recipe {
+                spread_groups: 200_000,
+                affinity_groups: 200_000,
+                weights: Weights::Ratio(20),
+                seed: 2,
+                ..small.clone()
+            },
+            |_, _| {},
+        ),
+        (
+            "shard-lost",
+            Recipe { weights: Weights::PowerLaw(20), fill: 500_000, seed: 3, ..small.clone() },
+            |settings, fleet| {
+                settings.mode = Mode::Emergency;
+                fleet.shards[3].lost = true;
+            },
+        ),
+        ("budget", Recipe { seed: 4, ..small }, |settings, _| settings.cost_max = 1_000),
+    ]
+}
+
+#[test]
+fn recorded_decisions_are_made_again_byte_for_byte_on_any_number_of_threads() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded");
+    for (name, recipe, change) in recorded() {
+        let file = folder.join(format!("{name}.json"));
+        if std::env::var_os("AIRFLEET_GOLDEN_WRITE").is_some() {
+            let mut snapshot = Snapshot::of(&recipe.generate(), 1, &|at| i64::from(at % 5));
+            let mut settings = Settings::default();
+            change(&mut settings, &mut snapshot);
+            let order = Order {
+                name: name.into(),
+                purpose: Purpose::Rebalance,
+                revision: 1,
+                settings,
+                limits: Limits::default(),
+                pace: Pace::default(),
+                tenants: vec![],
+            };
+            let problem = snapshot.problem().unwrap();
+            let generation = |at: u32| snapshot.namespaces[at as usize].generation;
+            let plan = decide(&problem, &order, 1, &|| false, &generation);
+            let dump = Dump::new(snapshot.clone(), order, &plan);
+            fs::write(&file, serde_json::to_string(&dump).unwrap() + "\n").unwrap();
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let dump: Dump = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string(&dump).unwrap() + "\n", text, "{name} reads as written");
+        let once = serde_json::to_vec(&dump.replay(1).unwrap()).unwrap();
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        for threads in [cores, 5] {
+            let again = serde_json::to_vec(&dump.replay(threads).unwrap()).unwrap();
+            assert_eq!(again, once, "{name} on {threads} threads");
+        }
+        let plan: Plan = serde_json::from_slice(&once).unwrap();
+        assert_eq!(plan.hash, dump.hash, "{name} is the plan that was recorded");
+        assert!(!plan.moves.is_empty(), "{name} moves something");
+    }
 }

@@ -27,7 +27,7 @@ const HALVINGS: usize = 7;
 const SMALL: usize = 2_500;
 /// In fleets of up to so many, up to two are exchanged for up to two: with few namespaces a shard,
 /// single swaps are too coarse.
-const TINY: usize = 250;
+const TINY: usize = 200;
 
 /// Members of shards in order of demand in one dimension, as of a stamp.
 #[derive(Default)]
