@@ -265,7 +265,14 @@ mod tests {
             panic!("others may begin");
         };
         assert!(begin.iter().all(|at| plan.moves[*at].to != to));
-        let one = next(&plan, &stages, &Sight::default(), &Limits::default(), 2, &|_| Some("team"));
+        let one = next(
+            &plan,
+            &stages,
+            &Sight::default(),
+            &Limits { tenant: 1, ..Limits::default() },
+            2,
+            &|_| Some("team"),
+        );
         assert!(matches!(one, Next::Begin(begin) if begin.len() == 1));
     }
 }
