@@ -203,6 +203,14 @@ pub struct PlansConfig {
     pub moves_of_tenant: usize,
     /// Moves that may fail before a plan stops by itself.
     pub failures_max: usize,
+    /// How often the leader looks whether a plan is worth proposing. Proposing moves nothing: people
+    /// look at the plan and apply it. 0 s never looks.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText")]
+    pub propose_every: Duration,
+    /// Looks in a row that have to find a shard above the target before a plan is proposed. What is
+    /// overloaded is proposed for at the first.
+    pub propose_after: u32,
     /// Plans of which everything that they were made of is kept, to be dumped. Count.
     pub dumps_kept: usize,
     /// Namespaces whose use is followed over a week, so that demand is what was measured and not
@@ -222,6 +230,8 @@ impl Default for PlansConfig {
             moves_off_shard: limits.shard_out,
             moves_of_tenant: limits.tenant,
             failures_max: 3,
+            propose_every: Duration::from_mins(10),
+            propose_after: 3,
             dumps_kept: 2,
             followed_max: 50_000,
         }

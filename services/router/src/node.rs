@@ -28,7 +28,7 @@ use crate::{
     leader::{Tools, election::Leadership},
     manifest::watch::Source,
     metrics::{self, Metrics},
-    service::Service,
+    service::{Service, propose::propose},
     store::Store,
     table::{Live, file::Saved, follow::Follower},
 };
@@ -124,7 +124,12 @@ pub async fn run_with(
         address,
     });
     let source = source(manifest, &config)?;
+<<<<<<< HEAD
     serve(&config, &node, service, &store, listener)?;
+=======
+    node.tasks.spawn("proposals", propose(service.clone(), node.shutdown().clone()));
+    serve(&config, &node, service, listener)?;
+>>>>>>> 100cf5c (Router: proposes a plan when an imbalance lasts)
 
     spawn_store(&config, &node, &store, &live, &metrics, &leadership, source);
     let shutdown = node.shutdown().clone();

@@ -11,6 +11,7 @@ mod error;
 mod foreign;
 mod pin;
 mod plan;
+pub(crate) mod propose;
 mod release;
 mod roles;
 mod status;
@@ -56,6 +57,10 @@ pub(crate) struct Service {
 impl Service {
     fn leader(&self) -> Result<Arc<Leader>, Error> {
         Ok(self.leadership.leader()?)
+    }
+
+    fn plans_config(&self) -> crate::config::PlansConfig {
+        self.leadership.plans_config()
     }
 }
 

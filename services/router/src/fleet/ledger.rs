@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::candidate::{candidate, capacity, takes_more};
-use crate::store::{Record, Rules, ShardRecord};
+use crate::{
+    service::propose::Standing,
+    store::{Record, Rules, ShardRecord},
+};
 use airfleet_domain::{
     health::Verdict,
     ids::{NamespaceName, ShardName},
@@ -163,6 +166,15 @@ impl Fleet {
     pub(crate) fn mean_peak(&self) -> i64 {
         let state = self.board.state();
         objective::mean_peak(self.board.shape(), |dimension| state.sum(dimension))
+    }
+
+    /// Whether some shard is overloaded or too full.
+    pub(crate) fn standing(&self) -> Standing {
+        let (peak, policy) = (self.peak(), self.board.policy());
+        Standing {
+            overloaded: peak > policy.soft(),
+            hot: peak > objective::target(self.mean_peak(), policy),
+        }
     }
 
     /// Counts over the fleet.

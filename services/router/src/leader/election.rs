@@ -17,6 +17,7 @@ use tokio::{
 use super::{Leader, Tools};
 use crate::{
     chain,
+    config::PlansConfig,
     manifest::{Event, watch::Source},
 };
 
@@ -85,6 +86,11 @@ impl Leadership {
             Standing::Follower { address, .. } => Err(NotLeading::Other(address)),
             Standing::Vacant => Err(NotLeading::Nobody),
         }
+    }
+
+    /// How plans are made.
+    pub(crate) fn plans_config(&self) -> PlansConfig {
+        self.tools.plans.clone()
     }
 
     /// Who leads, as last seen.

@@ -59,6 +59,16 @@ pub(crate) struct CreatePlan {
     pub(crate) actor: String,
 }
 
+/// A plan that is not kept yet, and what it was made of.
+struct Made {
+    leader: Arc<Leader>,
+    snapshot: Snapshot,
+    order: Order,
+    plan: Plan,
+    actor: String,
+    now_us: i64,
+}
+
 /// How rebalancing stands.
 #[derive(Debug, Clone)]
 pub(crate) struct Rebalancing {
@@ -76,6 +86,20 @@ pub(crate) struct Growing {
 impl Service {
     /// Looks for moves and keeps what it finds as a plan.
     pub(crate) async fn create_plan(&self, ask: CreatePlan) -> Result<(Kept, Vec<Stage>), Error> {
+        let made = self.look_for_moves(ask).await?;
+        self.keep(made).await
+    }
+
+    /// The same, unless there is nothing to move. Answers the plan's name where there was.
+    pub(crate) async fn propose_plan(&self, ask: CreatePlan) -> Result<Option<String>, Error> {
+        let made = self.look_for_moves(ask).await?;
+        if made.plan.moves.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(self.keep(made).await?.0.plan.name))
+    }
+
+    async fn look_for_moves(&self, ask: CreatePlan) -> Result<Made, Error> {
         let leader = self.leader()?;
         let settings = &leader.tools.plans;
         let now_us = leader.tools.clock.unix_micros();
@@ -145,8 +169,13 @@ impl Service {
             }
         };
         let (snapshot, order, plan) = blocking(task).await;
+        Ok(Made { leader, snapshot, order, plan, actor: ask.actor, now_us })
+    }
+
+    async fn keep(&self, made: Made) -> Result<(Kept, Vec<Stage>), Error> {
+        let Made { leader, snapshot, order, plan, actor, now_us } = made;
         let store = &leader.tools.store;
-        if !store.add_plan(leader.term, &plan, &ask.actor, now_us).await? {
+        if !store.add_plan(leader.term, &plan, &actor, now_us).await? {
             return Err(Error::PlanExists(plan.name));
         }
         tracing::info!(
@@ -164,7 +193,7 @@ impl Service {
             plan,
             state: PlanState::Ready,
             state_reason: String::new(),
-            actor: ask.actor,
+            actor,
             created_at_us: now_us,
         };
         Ok((kept, stages))

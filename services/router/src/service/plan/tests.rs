@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Mutex};
 
+use airfleet_domain::placement::history::Hysteresis;
 use airfleet_proto::registry::v1 as registry;
 use airfleet_runtime::status::{Failure, Kind};
 use futures::{FutureExt as _, future::BoxFuture};
@@ -394,4 +395,31 @@ async fn moves_of_one_tenant_wait_for_each_other() {
     stage.service.apply_plan("even", "", false, "op").await.unwrap();
     leader.drive_plan().await.unwrap();
     assert_eq!(stage.mover.running().len(), 1);
+}
+
+#[tokio::test]
+async fn an_imbalance_that_lasts_is_proposed_for_once() {
+    let stage = lopsided().await;
+    let mut hysteresis = Hysteresis::new(3);
+    for _ in 0..2 {
+        assert_eq!(
+            stage.service.look(&mut hysteresis).await.unwrap(),
+            None,
+            "it may pass by itself"
+        );
+    }
+    let name = stage.service.look(&mut hysteresis).await.unwrap().expect("it lasted");
+    let (kept, _) = stage.service.plan(&name).await.unwrap();
+    assert_eq!((kept.state, kept.moves, kept.actor.as_str()), (PlanState::Ready, 6, "airfleet"));
+    assert!(stage.mover.running().is_empty(), "proposing moves nothing");
+    for _ in 0..5 {
+        assert_eq!(stage.service.look(&mut hysteresis).await.unwrap(), None, "one is open");
+    }
+    let who = Who { actor: "ann".into(), reason: String::new() };
+    stage.service.cancel_plan(&name, &who).await.unwrap();
+    let mut proposed = 0;
+    for _ in 0..3 {
+        proposed += usize::from(stage.service.look(&mut hysteresis).await.unwrap().is_some());
+    }
+    assert_eq!(proposed, 1);
 }
