@@ -124,12 +124,8 @@ pub async fn run_with(
         address,
     });
     let source = source(manifest, &config)?;
-<<<<<<< HEAD
-    serve(&config, &node, service, &store, listener)?;
-=======
     node.tasks.spawn("proposals", propose(service.clone(), node.shutdown().clone()));
-    serve(&config, &node, service, listener)?;
->>>>>>> 100cf5c (Router: proposes a plan when an imbalance lasts)
+    serve(&config, &node, service, &store, listener)?;
 
     spawn_store(&config, &node, &store, &live, &metrics, &leadership, source);
     let shutdown = node.shutdown().clone();
