@@ -103,7 +103,7 @@ impl Service {
         let leader = self.leader()?;
         let settings = &leader.tools.plans;
         let now_us = leader.tools.clock.unix_micros();
-        let name = if ask.name.is_empty() { format!("plan-{now_us}") } else { ask.name.clone() };
+        let name = if ask.name.is_empty() { made_up(now_us) } else { ask.name.clone() };
         if leader.tools.store.plan(&name).await?.is_some() {
             return Err(Error::PlanExists(name));
         }
@@ -395,6 +395,12 @@ impl Service {
         };
         Ok(Growing { headroom: blocking(look).await, growth_days })
     }
+}
+
+/// A name that sorts by time, and that nobody else makes up.
+fn made_up(now_us: i64) -> String {
+    let other = uuid::Uuid::new_v4().as_u128() & 0xffff;
+    format!("plan-{}-{other:04x}", now_us / 1_000_000)
 }
 
 /// The shards that are taken to be lost.
