@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh            system packages, uv; checks the Rust toolchain
 #   scripts/setup.sh --airflow  ... and the Python environment of Airflow 3.3.2
-#   scripts/setup.sh --all      ... and that of Airflow 2.11.2, for schema tests
+#   scripts/setup.sh --all      ... and that of Airflow 2.11.2
 #
 # Safe to repeat: quiet, and done in a moment, when everything is there. Servers
 # are installed to be run privately by the tests: none is started, and those that
@@ -122,3 +122,5 @@ environment=$root/shared/local/python/environment.sh
 for release in $releases; do
     "$environment" "$release" "$cache" "$root/shared/local/python/airflow-$release.txt" >/dev/null || exit 1
 done
+# Built now, for its build needs the network.
+[ -z "$releases" ] || "$environment" package "$cache" "$root/deploy/airflow" >/dev/null || exit 1

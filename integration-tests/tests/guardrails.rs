@@ -185,7 +185,7 @@ impl Fixture {
     }
 }
 
-fn guardrails(payments: Value) -> String {
+fn guardrails(payments: &Value) -> String {
     let document = json!({
         "version": 1, "shard": "guarded", "manifestRevision": 3,
         "writtenAt": "2026-01-01T00:00:00Z",
@@ -215,7 +215,7 @@ async fn guardrails_hold_on_a_real_shard() -> Result<()> {
     let mut fixture = Fixture::boot().await?;
 
     // Refused DAGs are import errors; files beside them, and other namespaces, are not affected.
-    fixture.write_guardrails(&guardrails(strict()))?;
+    fixture.write_guardrails(&guardrails(&strict()))?;
     let good = ("good.py", dag("payments__good", "default"));
     fixture.release(
         "payments",
@@ -268,7 +268,7 @@ async fn guardrails_hold_on_a_real_shard() -> Result<()> {
     a_worker_builds_only_its_own_dag(&fixture).await?;
 
     // While guardrails are broken or gone, those before hold, also in a process that starts anew.
-    fixture.write_guardrails(&guardrails(strict())[..100])?;
+    fixture.write_guardrails(&guardrails(&strict())[..100])?;
     fixture.release("payments", &[good.clone(), ("worse.py", dag("payments__worse", "gpu"))])?;
     let worse = [("payments/worse.py", "AF104 payments__worse.load: ")];
     fixture.wait_for_errors(&worse).await?;
@@ -280,7 +280,7 @@ async fn guardrails_hold_on_a_real_shard() -> Result<()> {
     fixture.wait_for_dag("payments__good").await?;
 
     // What is mended or no longer forbidden is let in and taken back.
-    fixture.write_guardrails(&guardrails(json!({})))?;
+    fixture.write_guardrails(&guardrails(&json!({})))?;
     fixture.wait_for_errors(&[]).await?;
     fixture.wait_for_dag("payments__again").await?;
     let again = |found: &(String, String, String)| found.0 == "payments__again";

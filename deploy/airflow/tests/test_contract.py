@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 from airflow import settings
-from conftest import IS_2
+from conftest import IS_2, Shard
 
 from airfleet_airflow import policy, rules
 from airfleet_airflow.guardrails import Guardrails
@@ -81,6 +81,17 @@ def test_every_code_is_documented_once() -> None:
     text = (ROOT / "docs" / "guardrails.md").read_text()
     headings = re.findall(r"^### (AF1\d\d)\b", text, re.MULTILINE)
     assert headings == sorted(CODES)
+
+
+def test_every_field_that_the_agent_reads_is_documented(shard: Shard) -> None:
+    shard.rule({"payments": {"queues": ["none"]}})
+    shard.parse_dag('with DAG("payments__a", schedule=None):\n    EmptyOperator(task_id="load")\n')
+    (line,) = shard.violations()
+    text = (HERE.parent / "README.md").read_text()
+    example = json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL).group(1))
+    assert list(example) == list(line)
+    rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    assert set(line) <= set(re.findall(r"`(\w+)`", " ".join(rows)))
 
 
 def test_airflow_finds_the_package_by_its_entry_points() -> None:

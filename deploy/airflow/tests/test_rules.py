@@ -355,6 +355,11 @@ def test_nothing_that_fails_inside_reaches_airflow(
         with monkeypatch.context() as patch:
             patch.setattr(getattr(policy, owner), method, fail)
             assert list(shard.parse_dag(body).dags) == ["payments__daily"]
+    for name in ("_defaults", "Layout"):
+        with monkeypatch.context() as patch:
+            patch.setattr(policy, name, fail)
+            shard.new_process()
+            assert list(shard.parse_dag(body).dags) == ["payments__daily"]
     # A report that fails does not take the refusal away.
     with monkeypatch.context() as patch:
         patch.setattr(policy.Spool, "settle", fail)

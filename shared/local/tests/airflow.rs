@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use airfleet_local::{AirflowShard, AirflowVersion, Component, Keep, Sandbox, Stack};
+use airfleet_local::{AirflowShard, AirflowVersion, Component, Environment, Keep, Sandbox, Stack};
 use tokio::sync::Mutex;
 
 /// Whole shards boot one test at a time: each wants more than two cores.
@@ -255,4 +255,30 @@ async fn a_shard_without_servers_runs_tasks_and_continues_in_a_kept_folder() {
         runs["total_entries"].as_i64()
     });
     assert_eq!(runs.await, 1);
+}
+
+#[tokio::test]
+async fn a_package_is_installed_as_it_is_now_and_beside_the_environment() {
+    let sandbox = Sandbox::create("package").await.unwrap();
+    // Not where Python runs, which would find it there.
+    let source = sandbox.folder().join("source/greeter");
+    let project = "[build-system]\nrequires = ['hatchling']\nbuild-backend = 'hatchling.build'\n\
+         [project]\nname = 'greeter'\nversion = 'VERSION'\n\
+         [project.entry-points.greetings]\nhello = 'greeter:hello'\n";
+    let script = "from importlib.metadata import entry_points, version\n\
+         print(version('greeter'), *(point.load()() for point in entry_points(group='greetings')))";
+    std::fs::create_dir_all(source.join("greeter")).unwrap();
+    std::fs::write(source.join("greeter/__init__.py"), "def hello():\n    return 'hello'\n")
+        .unwrap();
+    let airflow = Environment::ensure(AirflowVersion::V3_3_2, &sandbox).await.unwrap();
+    for version in ["1", "2"] {
+        std::fs::write(source.join("pyproject.toml"), project.replace("VERSION", version)).unwrap();
+        let greeting = airflow.clone().install(&source, &sandbox).await.unwrap();
+        let spec = greeting.python("greet").args(["-c", script]);
+        let said = sandbox.run(&spec, READY_LIMIT).await.unwrap();
+        assert_eq!(said.trim(), format!("{version} hello"));
+    }
+    let spec = airflow.python("without").args(["-c", "import greeter"]);
+    let error = sandbox.run(&spec, READY_LIMIT).await.unwrap_err().to_string();
+    assert!(error.contains("No module named 'greeter'"), "{error}");
 }

@@ -218,11 +218,13 @@ class Source:
         if complaint == self._complaint:
             return
         self._complaint = complaint
+        level, instead = logging.WARNING, "every DAG is allowed"
         if self._good is not None:
             instead = f"those of manifest revision {self._good.revision} hold"
-            log.warning("guardrails %s: %s; %s", self._path, complaint, instead)
-        else:
-            log.warning("guardrails %s: %s; every DAG is allowed", self._path, complaint)
+        elif self._seen is None:
+            # An Airflow to which no agent came yet, whose every parse is a process of its own.
+            level = logging.INFO
+        log.log(level, "guardrails %s: %s; %s", self._path, complaint, instead)
 
     def _saved(self) -> Guardrails | None:
         try:

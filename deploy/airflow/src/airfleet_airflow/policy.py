@@ -44,14 +44,16 @@ _LINE_MAX = 1_000
 @hookimpl(trylast=True)
 def dag_policy(dag: Any) -> None:
     """Begins to look at a DAG."""
-    (_guard or _process()).dag(dag)
+    if guard := _guard or _process():
+        guard.dag(dag)
 
 
 # Last, so that what the shard's own policies put in is what is looked at.
 @hookimpl(trylast=True)
 def task_policy(task: Any) -> None:
     """Looks at one of its tasks."""
-    (_guard or _process()).task(task)
+    if guard := _guard or _process():
+        guard.task(task)
 
 
 class Check:
@@ -131,10 +133,10 @@ class Guard:
             if namespace is None:
                 self._report(dag.dag_id, "", place, [])
                 return None
+            return Check(dag, namespace, place, [] if finding is None else [finding])
         except Exception:
             log.exception("DAG %s could not be given to a namespace", dag.dag_id)
             return None
-        return Check(dag, namespace, place, [] if finding is None else [finding])
 
     def _finish(self, check: Check) -> None:
         """All was seen: tells it, and refuses the DAG where a rule does."""
@@ -213,11 +215,13 @@ def _violation(line: str) -> Exception:
 _guard: Guard | None = None
 
 
-def _process() -> Guard:
+def _process() -> Guard | None:
     """This process's guard, made when the first DAG comes: most processes never see one."""
     global _guard
-    if _guard is None:
+    try:
         _guard = Guard(Layout.find(os.environ, _dags_folder), _defaults())
+    except Exception:
+        log.exception("guardrails cannot be applied; every DAG is allowed")
     return _guard
 
 

@@ -91,12 +91,15 @@ class Rules:
         self._owners = _words(declared, "allowedOwners")
 
         self._timeout_unset = _least(self._timeout_default or self._timeout_max, self._timeout_max)
+        self._fills_timeout = self.mode(EXECUTION_TIMEOUT) == ENFORCE
+        self._fills_retries = self.mode(RETRIES) == ENFORCE
         self._counts_retries = self._retries_default is not None or self._retries_max is not None
         self._kubernetes = self._kubernetes_namespaces or self._kubernetes_clusters
         self._looks_at_class = bool(
             self._operators_allowed or self._operators_denied or self._kubernetes
         )
         self._classes: dict[type, tuple[str | None, bool]] = {}
+        self._harmless: set[type] = set()
 
     @classmethod
     def parse(cls, declared: Any) -> Rules:
@@ -180,24 +183,24 @@ class Rules:
                     task.task_id,
                 )
             )
-        if self._looks_at_class:
+        # A mapped task is of a class of Airflow's own, which is never among the harmless.
+        if self._looks_at_class and type(task) not in self._harmless:
             self._check_class(task, findings)
         if self._timeout_unset is not None:
             timeout, longest = task.execution_timeout, self._timeout_max
-            if (
-                timeout is None
-                or timeout == defaults.execution_timeout
-                or (longest is not None and timeout > longest)
-            ):
-                self._check_timeout(task, defaults, findings)
+            given = defaults.execution_timeout
+            if timeout is None or (timeout == given and _is_unset(task, "execution_timeout")):
+                if self._fills_timeout:
+                    task.execution_timeout = self._timeout_unset
+            elif longest is not None and timeout > longest:
+                self._lower(EXECUTION_TIMEOUT, task, "execution_timeout", longest, findings)
         if self._counts_retries:
             retries, most = task.retries, self._retries_max
-            if (
-                retries == defaults.retries
-                or retries is None
-                or (most is not None and retries > most)
-            ):
-                self._check_retries(task, defaults, findings)
+            if retries is None or (retries == defaults.retries and _is_unset(task, "retries")):
+                if self._fills_retries:
+                    self._fill_retries(task, retries or 0)
+            elif most is not None and retries > most:
+                self._lower(RETRIES, task, "retries", most, findings)
         # Without its own operator a task can still be given a pod, by its executor.
         if self._kubernetes_namespaces and (config := task.executor_config):
             pod = config.get("pod_override") if isinstance(config, dict) else None
@@ -208,63 +211,29 @@ class Rules:
         runs = dag.max_active_runs
         if 0 < runs <= most:
             return
-        # Whoever took what Airflow gives did nothing wrong.
         if runs != defaults.max_active_runs:
-            found = "has no limit" if runs <= 0 else f"is {runs}"
-            findings.append(
-                self.find(
-                    MAX_ACTIVE_RUNS,
-                    f"max_active_runs {found}, the limit is {most}"
-                    f"{self._brought_down(MAX_ACTIVE_RUNS)}; set at most {most}",
-                )
-            )
-        if self.mode(MAX_ACTIVE_RUNS) == ENFORCE:
+            self._lower(MAX_ACTIVE_RUNS, dag, "max_active_runs", most, findings)
+        elif self.mode(MAX_ACTIVE_RUNS) == ENFORCE:
+            # Whoever took what Airflow gives did nothing wrong.
             dag.max_active_runs = most
 
-    def _check_timeout(self, task: Any, defaults: Defaults, findings: list[Finding]) -> None:
-        value, most = task.execution_timeout, self._timeout_max
-        if value is None or _is_unset(task, "execution_timeout", value, defaults.execution_timeout):
-            if self.mode(EXECUTION_TIMEOUT) != ENFORCE:
-                return
-            task.execution_timeout = self._timeout_unset
-        elif most is not None and value > most:
-            findings.append(
-                self.find(
-                    EXECUTION_TIMEOUT,
-                    f"execution_timeout is {value}, the limit is {most}"
-                    f"{self._brought_down(EXECUTION_TIMEOUT)}; set at most {most}",
-                    task.task_id,
-                )
-            )
-            if self.mode(EXECUTION_TIMEOUT) == ENFORCE:
-                task.execution_timeout = most
+    def _fill_retries(self, task: Any, retries: int) -> None:
+        fill = retries if self._retries_default is None else self._retries_default
+        if self._retries_max is not None:
+            fill = min(fill, self._retries_max)
+        if fill != task.retries:
+            task.retries = fill
 
-    def _check_retries(self, task: Any, defaults: Defaults, findings: list[Finding]) -> None:
-        value, most = task.retries, self._retries_max
-        if value is None or _is_unset(task, "retries", value, defaults.retries):
-            if self.mode(RETRIES) != ENFORCE:
-                return
-            fill = self._retries_default
-            if fill is None:
-                fill = value or 0
-            if most is not None:
-                fill = min(fill, most)
-            if fill != value:
-                task.retries = fill
-        elif most is not None and value > most:
-            findings.append(
-                self.find(
-                    RETRIES,
-                    f"retries is {value}, the limit is {most}"
-                    f"{self._brought_down(RETRIES)}; set at most {most}",
-                    task.task_id,
-                )
-            )
-            if self.mode(RETRIES) == ENFORCE:
-                task.retries = most
-
-    def _brought_down(self, code: str) -> str:
-        return ", which was put in" if self.mode(code) == ENFORCE else ""
+    def _lower(self, code: str, owner: Any, name: str, most: Any, findings: list[Finding]) -> None:
+        """Brings a value of a task or DAG down to its limit, where that is enforced."""
+        enforced = self.mode(code) == ENFORCE
+        message = (
+            f"{name} is {getattr(owner, name)}, the limit is {most}"
+            f"{', which was put in' if enforced else ''}; set at most {most}"
+        )
+        findings.append(self.find(code, message, getattr(owner, "task_id", None)))
+        if enforced:
+            setattr(owner, name, most)
 
     def _check_class(self, task: Any, findings: list[Finding]) -> None:
         # A mapped task is of a class of Airflow's own; what counts is what it becomes.
@@ -274,6 +243,8 @@ class Rules:
         if judged is None:
             judged = self._classes[kind] = (self._refusal(kind), _is_kubernetes(kind))
         refusal, kubernetes = judged
+        if refusal is None and not kubernetes and mapped is None:
+            self._harmless.add(kind)
         if refusal is not None:
             findings.append(self.find(OPERATOR, refusal, task.task_id))
         if kubernetes and self._kubernetes:
@@ -353,14 +324,12 @@ def one_line(text: Any, most: int) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
-def _is_unset(task: Any, name: str, value: Any, airflow_gives: Any) -> bool:
-    """Whether an author left it to Airflow.
+def _is_unset(task: Any, name: str) -> bool:
+    """Whether the author of a task, which has the value that Airflow gives, left it to Airflow.
 
     Operators remember the arguments that they were made with. Mapped ones do not: there, the value
     that Airflow would give counts as unset.
     """
-    if value != airflow_gives:
-        return False
     given = getattr(task, "_BaseOperator__init_kwargs", None)
     return given is None or name not in given
 

@@ -15,7 +15,7 @@ use crate::rig::Rig;
 const LIMIT: Duration = Duration::from_mins(10);
 const RELEASES: [(AirflowVersion, &str); 2] =
     [(AirflowVersion::V3_3_2, "airflow_3"), (AirflowVersion::V2_11_2, "airflow_2")];
-const ROUNDS: &str = "15";
+const ROUNDS: &str = "5";
 const DAGS: u32 = 2_000;
 const PARSES: &str = "3";
 /// Cron schedules among the workflows.
@@ -49,7 +49,7 @@ pub(crate) async fn parsing(rig: &Rig, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Begins in the busiest minute of a year. That every interval is kept, the script sees to.
+/// Begins in the busiest minute of three months. That every interval is kept, the script sees to.
 pub(crate) async fn smoothing(rig: &Rig, report: &mut Report) -> Result<()> {
     let workflows = folder().join("../../examples/fleet/workflows.csv").canonicalize()?;
     let arguments = [workflows.to_string_lossy().into_owned()];
