@@ -137,6 +137,7 @@ mod tests {
         }
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "it is what a step is given")]
     fn observed(role: Role, generation: i64) -> Option<Observed> {
         Some(Observed { role, generation: Generation(generation) })
     }
