@@ -267,7 +267,7 @@ fn namespaces_are_described_and_deleted() {
     fleet.bench.write("pay.yaml", &namespace("pay"));
     fleet.run(&["apply", "-f", "pay.yaml", "--wait"]).expect(0);
     let described = fleet.run(&["ns", "describe", "pay"]).expect(0);
-    for part in ["Prefixes:", "pay.", "Assigned", "Events", "create"] {
+    for part in ["Prefixes:", "pay.", "Assigned", "Events", "MANIFEST_CREATED"] {
         assert!(described.contains(part), "{part}: {described}");
     }
     let without_reason = fleet.run(&["ns", "delete", "pay", "--force"]).refusal();
