@@ -15,6 +15,7 @@ class Instance:
     namespaces: list[str]
     demand: list[list[int]]
     start: list[int]
+    """The shard that each is on; -1 where it has none yet."""
     allowed: list[list[int] | None]
     """Shards that a namespace may be on; none where all will do."""
     dimensions: int
@@ -36,7 +37,7 @@ class Instance:
             capacity=[shard["capacity"] for shard in dump["shards"]],
             namespaces=[namespace["name"] for namespace in namespaces],
             demand=[namespace["demand"] for namespace in namespaces],
-            start=[number[namespace["shard"]] for namespace in namespaces],
+            start=[number.get(namespace.get("shard"), -1) for namespace in namespaces],
             allowed=[
                 by_region.get(asked[namespace.get("asks", 0)], [])
                 if asked[namespace.get("asks", 0)]
