@@ -5,6 +5,13 @@ mod common;
 use common::{Bench, Fleet, namespace, repository};
 
 /// A shard that is tainted, and one that is too small for anything.
+const SPARE: &str = "\
+apiVersion: airfleet.dev/v1
+kind: Shard
+metadata: {name: shard-c}
+spec: {size: large}
+";
+
 const MORE: &str = "\
 apiVersion: airfleet.dev/v1
 kind: Shard
@@ -23,6 +30,9 @@ spec:
 #[test]
 fn a_plan_is_made_shown_checked_cancelled_and_replayed() {
     let fleet = Fleet::with_shards();
+    // Room for what leaves the shard that is drained.
+    fleet.bench.write("spare.yaml", SPARE);
+    fleet.run(&["apply", "-f", "spare.yaml"]).expect(0);
     let examples = repository("examples/fleet/namespaces");
     fleet.run(&["apply", "-f", examples.to_str().unwrap(), "--wait", "--timeout", "60"]).expect(0);
 

@@ -211,7 +211,7 @@ fn shard_role(role: ShardRole) -> wire::ShardRole {
 }
 
 pub(crate) fn event(recorded: Recorded) -> wire::NamespaceEvent {
-    let Recorded { sequence, event, recorded_at_us: _ } = recorded;
+    let Recorded { sequence, event, at_us: _ } = recorded;
     wire::NamespaceEvent {
         namespace: event.namespace.to_string(),
         sequence,

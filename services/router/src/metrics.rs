@@ -268,7 +268,7 @@ impl Fleet {
             let totals = leader.role_totals(name.as_str());
             let fleet = leader.fleet();
             let Some(shard) = fleet.shard(name.as_str()) else { continue };
-            let capacity = fleet.capacity(shard);
+            let capacity = shard.capacity();
             let name = name.as_str();
             let gauges = &self.shards;
             let set = |gauge: &IntGaugeVec, value| gauge.with_label_values(&[name]).set(value);

@@ -339,8 +339,11 @@ fn every_scenario_is_answered_as_written_down() {
     assert!(wrong.is_empty(), "answers differ:\n{}", wrong.join("\n"));
 }
 
+/// What is done to a fleet.
+type Adjust = fn(&mut Settings, &mut Snapshot);
+
 /// Fleets whose decisions are recorded in `tests/recorded`: name, fleet, and what is done to it.
-fn recorded() -> Vec<(&'static str, Recipe, fn(&mut Settings, &mut Snapshot))> {
+fn recorded() -> Vec<(&'static str, Recipe, Adjust)> {
     let small = Recipe { namespaces: 240, shards: 8, dimensions: 3, ..Recipe::default() };
     vec![
         ("regions", small.clone(), |_, _| {}),

@@ -64,7 +64,7 @@ pub(super) async fn run(session: &mut Session<'_>, args: Args) -> Result<Exit> {
         match args.output {
             TextOrJson::Json => screen.print(&document::json(&List::new("EventList", events))?)?,
             TextOrJson::Text if events.is_empty() => {
-                screen.note("Nothing is known to have happened.")
+                screen.note("Nothing is known to have happened.");
             }
             TextOrJson::Text => {
                 let table = table(&events, Timestamp::now());

@@ -72,6 +72,13 @@ pub(crate) struct Shard {
     pub(super) seen: u64,
 }
 
+impl Shard {
+    /// What it can take.
+    pub(crate) fn capacity(&self) -> Resources {
+        capacity(&self.record, &self.observation)
+    }
+}
+
 /// Coming back to a shard within this time of leaving it is thrash. Microseconds.
 const THRASH_WINDOW_US: i64 = 7 * 24 * 3_600_000_000;
 
@@ -237,11 +244,6 @@ impl Fleet {
         }
     }
 
-    /// What a shard can take.
-    pub(crate) fn capacity(&self, shard: &Shard) -> Resources {
-        capacity(&shard.record, &shard.observation)
-    }
-
     /// Why a shard takes nothing now; empty where it does.
     pub(crate) fn closures(&self, shard: &Shard) -> Vec<Refusal> {
         let seen = self.board.shape().shard(shard.at);
@@ -268,12 +270,16 @@ impl Fleet {
             .filter_map(|name| self.members.get(name)?.counts)
             .chain(self.in_flight.iter().filter(|(_, on)| domain_changes && *on == at).map(|f| f.0))
             .collect();
-        counted.iter().for_each(|needs| self.board.remove(needs, at));
+        for needs in &counted {
+            self.board.remove(needs, at);
+        }
         let opened = self.change(name.as_str(), |shard| {
             shard.record = record;
             shard.observation = observation;
         });
-        counted.iter().for_each(|needs| self.board.add(needs, at));
+        for needs in &counted {
+            self.board.add(needs, at);
+        }
         opened
     }
 

@@ -192,7 +192,7 @@ fn a_shard_takes_so_many_namespaces_and_no_more() {
 #[test]
 fn the_manifests_numbers_win_over_the_agents_and_those_over_the_class() {
     let mut fleet = fleet(&["shard-a"]);
-    let capacity = |fleet: &Fleet| fleet.capacity(fleet.shard("shard-a").unwrap());
+    let capacity = |fleet: &Fleet| fleet.shard("shard-a").unwrap().capacity();
     assert_eq!(capacity(&fleet), Resources { running_slots: 10, ..dags(200) });
     let agents = Resources { running_slots: 32, parse_ms_per_minute: 5, ..Resources::ZERO };
     assert!(fleet.observe("shard-a", Observation { capacity: agents, ..healthy() }));
@@ -317,7 +317,9 @@ proptest! {
         let counted: Vec<_> = fleet.members.values().filter_map(|m| {
             Some((m.counts?, fleet.shard(m.record.entry.shard()?)?.at))
         }).collect();
-        counted.iter().for_each(|(needs, at)| anew.remove(needs, *at));
+        for (needs, at) in &counted {
+            anew.remove(needs, *at);
+        }
         for (at, _) in fleet.board.shape().all() {
             let domain = fleet.board.shape().domain_of(at);
             prop_assert_eq!(anew.state().group_members(0, domain), 0);

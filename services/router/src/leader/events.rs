@@ -151,7 +151,9 @@ impl Leader {
             let touched: Vec<NamespaceName> = {
                 let mut inner = self.log.lock();
                 let some: Vec<_> = inner.touched.iter().take(FORGOTTEN_MAX).cloned().collect();
-                some.iter().for_each(|name| drop(inner.touched.take(name)));
+                for name in &some {
+                    inner.touched.remove(name);
+                }
                 some
             };
             let is_last = touched.len() < FORGOTTEN_MAX;

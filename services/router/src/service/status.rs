@@ -119,7 +119,7 @@ impl Service {
         Some(ShardStatus {
             name: name.to_owned(),
             seen,
-            capacity: fleet.capacity(shard),
+            capacity: shard.capacity(),
             reserved: shard.reserved,
             cordon: shard.record.cordon.clone(),
             namespaces: shard.namespaces.len(),

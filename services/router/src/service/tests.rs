@@ -390,7 +390,7 @@ async fn what_a_shard_has_without_the_routers_word_is_shown() {
     let agents = world.open(&["shard-a", "shard-b"]).await;
     let service = service(&world);
     let (owner, _) = world.owner("one");
-    let stray = if owner.as_deref() == Some("shard-a") { 1 } else { 0 };
+    let stray = usize::from(owner.as_deref() == Some("shard-a"));
     says(&world, &agents[stray], 2, Role::Quiesced, 7);
     let shard = agents[stray].shard().as_str();
     let status = service.shard_status(shard).unwrap();

@@ -59,7 +59,7 @@ pub(crate) struct Recorded {
     /// Its number; grows.
     pub(crate) sequence: i64,
     /// When it was written. Microseconds since 1970-01-01 UTC.
-    pub(crate) recorded_at_us: i64,
+    pub(crate) at_us: i64,
     /// What happened.
     pub(crate) event: Event,
 }
@@ -209,7 +209,7 @@ fn recorded(row: &Row<'_>) -> airfleet_sql::Result<Recorded> {
     };
     Ok(Recorded {
         sequence: row.get(0)?,
-        recorded_at_us: row.get(9)?,
+        at_us: row.get(9)?,
         event: Event {
             id: row.parse(1)?,
             namespace: row.parse(2)?,

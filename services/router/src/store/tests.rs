@@ -378,7 +378,7 @@ async fn events_are_numbered_kept_once_and_forgotten(database: Database) {
     let all = store.events_before(&name("one"), None, 100).await.unwrap();
     assert_eq!(numbers(&all), [7, 6, 5, 4, 3, 2, 1], "newest first");
     assert_eq!(all[6].event, with_a_commit.events[0]);
-    assert_eq!((&all[0].event, all[0].recorded_at_us), (&happened("one", 7), 20));
+    assert_eq!((&all[0].event, all[0].at_us), (&happened("one", 7), 20));
     let page = store.events_before(&name("one"), Some(all[2].sequence), 2).await.unwrap();
     assert_eq!(numbers(&page), [4, 3]);
     let news = store.events_after(&name("one"), all[2].sequence, 100).await.unwrap();

@@ -286,13 +286,15 @@ impl Board {
         namespace_limit(&self.shape, &self.state, shard)
     }
 
-    /// Why no shard will do: how many shards each reason keeps out, the commonest first.
+    /// Why no shard will do: how many shards each reason keeps out, the commonest first, and how
+    /// many would take it but be overloaded.
     pub(super) fn unplaced(&self, needs: &Needs) -> String {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        let mut fleet = 0;
+        let (mut fleet, mut open) = (0, 0);
         for (shard, _) in self.shape.all() {
             fleet += 1;
             let refusals = self.refusals(needs, shard);
+            open += usize::from(refusals.is_empty());
             let mut codes: Vec<_> = refusals.into_iter().map(|refusal| refusal.code).collect();
             codes.sort_unstable();
             codes.dedup();
@@ -305,7 +307,13 @@ impl Board {
         }
         let mut counts: Vec<_> = counts.into_iter().collect();
         counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-        let counts: Vec<String> = counts.iter().map(|(code, n)| format!("{code} on {n}")).collect();
+        let mut counts: Vec<String> =
+            counts.iter().map(|(code, n)| format!("{code} on {n}")).collect();
+        if open > 0 {
+            let percent = self.policy.soft() / 10_000;
+            counts
+                .insert(0, format!("{open} would be above the soft limit of {percent} % with it"));
+        }
         format!("none of {fleet} shards will do: {}", counts.join(", "))
     }
 }

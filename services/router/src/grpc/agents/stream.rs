@@ -151,11 +151,11 @@ impl Attached {
                 "REPEATED",
                 "Hello is said once; open another stream to say it again",
             )),
+            // The last is a message of a later version.
             Some(
                 attach_request::Message::MoveEvidence(_) | attach_request::Message::Inspection(_),
-            ) => Ok(()),
-            // A message of a later version.
-            None => Ok(()),
+            )
+            | None => Ok(()),
         }
     }
 

@@ -224,7 +224,7 @@ async fn it_stops_when_a_shard_is_down_and_when_it_is_frozen() {
     assert_eq!(stage.mover.running().len(), 2);
     // The agent of one shard falls silent.
     stage.sessions.pop();
-    stage.world.clock.advance(Duration::from_secs(60));
+    stage.world.clock.advance(Duration::from_mins(1));
     stage.world.report(&stage.sessions[0], 2, &[]);
     leader.tidy().await;
     leader.drive_plan().await.unwrap();
