@@ -98,9 +98,11 @@ pub async fn run(screen: &mut Screen, args: Args) -> Result<Exit> {
     folder.hold(&Held::now(&addresses))?;
     let mut shards = Shards::none();
     let result = tokio::select! {
+        // First: services that end because they were asked to end well.
+        biased;
+        () = shutdown.triggered() => Ok(()),
         result = serve(screen, &args, &folder, &addresses, &mut shards, &steps, &shutdown) => result,
         ended = plane.ended() => Err(ended),
-        () = shutdown.triggered() => Ok(()),
     };
     folder.withdraw(args.ready_file.as_deref());
     steps.note("stopping; press Ctrl-C again to stop at once");
