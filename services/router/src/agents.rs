@@ -12,6 +12,7 @@
 
 mod evidence;
 mod hub;
+mod moves;
 pub(crate) mod report;
 mod roles;
 mod session;
@@ -22,6 +23,7 @@ mod tests;
 pub(crate) use self::{
     evidence::Evidence,
     hub::{Hello, Hub, Limits, Refusal, Seen},
+    moves::Question,
     report::{NamespaceUsage, Report, Taken},
     roles::{Drift, LIST_MAX, Obstacle, PolicyViolation, Release, RoleChange, SeenRole},
     session::Session,

@@ -1,6 +1,7 @@
 //! Between the wire and the router's own values. Proto types go no further in than this.
 
 pub(crate) mod agent;
+pub(crate) mod moves;
 pub(crate) mod placement;
 
 use airfleet_domain::{

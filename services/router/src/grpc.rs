@@ -2,6 +2,7 @@
 
 mod agents;
 mod events;
+mod moves;
 mod page;
 mod placement;
 mod resolve;
@@ -9,6 +10,6 @@ mod router;
 mod watch;
 
 pub(crate) use self::{
-    agents::AgentApi, events::EventWatches, placement::PlacementApi, router::RouterApi,
-    watch::Watches,
+    agents::AgentApi, events::EventWatches, moves::MovesApi, placement::PlacementApi,
+    router::RouterApi, watch::Watches,
 };

@@ -10,8 +10,8 @@
 //! is not committed is nowhere but in the ledger's "in flight"; a leader that cannot say whether a
 //! commit took effect reads the store before it decides anything again.
 //!
-//! Locks are taken in the order: turn, agent, fleet, residues. Nothing is awaited under the latter
-//! three.
+//! Locks are taken in the order: turn, agent, fleet, residues, moves. Nothing is awaited under the
+//! latter four.
 //!
 //! It must not know the wire.
 
@@ -21,6 +21,7 @@ pub(crate) mod events;
 pub(crate) mod executor;
 mod log;
 mod manifest;
+pub(crate) mod moves;
 mod publish;
 pub(crate) mod residues;
 mod retry;
@@ -31,7 +32,10 @@ mod turn;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::turn::{Stamp, Turn};
+pub(crate) use self::{
+    moves::Transfer,
+    turn::{Stamp, Turn},
+};
 
 use std::{
     collections::VecDeque,
@@ -51,7 +55,7 @@ use airfleet_runtime::clock::SharedClock;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::{events::EventLog, executor::Running, residues::Residues, turn::Position};
+use self::{events::EventLog, executor::Running, moves::Moves, residues::Residues, turn::Position};
 use crate::{
     agents::{Hub, Taken},
     config::{EventsConfig, PlansConfig},
@@ -80,7 +84,7 @@ pub(crate) struct Tools {
     pub(crate) policy: Policy,
     /// How plans are made and carried out.
     pub(crate) plans: PlansConfig,
-    /// Who carries moves out; none where this router cannot.
+    /// Who carries the moves of plans out instead of this router itself.
     pub(crate) mover: Option<Arc<dyn Mover>>,
 }
 
@@ -91,6 +95,9 @@ pub(crate) struct Leader {
     pub(crate) tools: Tools,
     fleet: Mutex<Fleet>,
     residues: Mutex<Residues>,
+    moves: Mutex<Moves>,
+    /// Something was said or done that may take a move further.
+    moved: Notify,
     /// Some shard said something of a namespace that it has to give up.
     unsettled: Notify,
     log: EventLog,
@@ -121,8 +128,9 @@ impl Leader {
     pub(crate) async fn begin(tools: Tools, term: Term) -> Result<Arc<Self>, Error> {
         let contents = tools.store.load::<Record>().await?;
         let residues = tools.store.residues().await?.into_iter().collect();
+        let moves = tools.store.open_moves().await?.into_iter().collect();
         let freeze = tools.store.freeze().await?;
-        let build = move || Self::on(tools, term, contents, residues, freeze);
+        let build = move || Self::on(tools, term, contents, (residues, moves), freeze);
         match tokio::task::spawn_blocking(build).await {
             Ok(leader) => Ok(leader),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -134,7 +142,7 @@ impl Leader {
         tools: Tools,
         term: Term,
         mut contents: Contents<Record>,
-        residues: Residues,
+        (residues, moves): (Residues, Moves),
         freeze: Option<Freeze>,
     ) -> Arc<Self> {
         let Tools { live, hub, .. } = &tools;
@@ -171,10 +179,15 @@ impl Leader {
         for record in contents.namespaces {
             fleet.put(record);
         }
+        for row in moves.iter() {
+            fleet.hold(&row.namespace, moves::other_end(row));
+        }
         let leader = Arc::new(Self {
             term,
             fleet: Mutex::new(fleet),
             residues: Mutex::new(residues),
+            moves: Mutex::new(moves),
+            moved: Notify::new(),
             unsettled: Notify::new(),
             log: EventLog::default(),
             manifest_revision: AtomicI64::new(contents.head.manifest_revision.0),
@@ -192,6 +205,7 @@ impl Leader {
         // From here on reports reach the fleet by themselves once the leader is known; what came
         // before is taken in by `absorb`.
         leader.place_soon();
+        leader.moves_soon();
         leader
     }
 

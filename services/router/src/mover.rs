@@ -23,7 +23,6 @@ pub(crate) struct Order {
 }
 
 /// How far a move is.
-#[cfg_attr(not(test), allow(dead_code, reason = "no mover of this build answers all of them"))]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Look {
     /// Nobody has begun it.
@@ -42,7 +41,7 @@ pub(crate) trait Mover: Send + Sync + std::fmt::Debug {
     fn begin(&self, order: Order) -> BoxFuture<'_, Result<(), String>>;
 
     /// How far a move is.
-    fn look(&self, key: &str) -> BoxFuture<'_, Look>;
+    fn look<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Look>;
 
     /// All moves under way, from and to, whoever asked for them.
     fn under_way(&self) -> Vec<(ShardName, ShardName)>;

@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use airfleet_proto::{
     agent::v1::agent_service_server::AgentServiceServer,
+    moves::v1::move_service_server::MoveServiceServer,
     placement::v1::placement_service_server::PlacementServiceServer,
     registry::v1::WatchManifestResponse, router::v1::router_service_server::RouterServiceServer,
 };
@@ -24,7 +25,7 @@ use crate::{
     agents::{Hub, Limits},
     chain,
     config::Config,
-    grpc::{AgentApi, EventWatches, PlacementApi, RouterApi, Watches},
+    grpc::{AgentApi, EventWatches, MovesApi, PlacementApi, RouterApi, Watches},
     leader::{Tools, election::Leadership},
     manifest::watch::Source,
     metrics::{self, Metrics},
@@ -32,6 +33,9 @@ use crate::{
     store::Store,
     table::{Live, file::Saved, follow::Follower},
 };
+
+/// Largest message of a transfer: one row of 16 MiB, and what is around it.
+const CHUNK_MAX_BYTES: usize = 17 << 20;
 
 /// Longest pause between tries to reach the store for the first time.
 const STORE_PAUSE_LONGEST: Duration = Duration::from_secs(2);
@@ -193,12 +197,16 @@ fn serve(
     let events = EventWatches::new(store.clone(), config.events.max_watchers);
     let router = RouterApi::new(service.clone(), watches, events);
     let placement = PlacementApi::new(service.clone());
+    let moves = MovesApi::new(service.clone());
     let agents = AgentApi::new(service, config.agents.clone(), config.events.per_agent_minute);
     Server::new(&config.server, node)
         .descriptors(airfleet_proto::DESCRIPTORS)
         .grpc(PlacementServiceServer::new(placement).max_decoding_message_size(largest))
+        .grpc(MoveServiceServer::new(moves).max_decoding_message_size(largest))
         .grpc(RouterServiceServer::new(router).max_decoding_message_size(largest))
-        .grpc(AgentServiceServer::new(agents).max_decoding_message_size(largest))
+        .grpc(
+            AgentServiceServer::new(agents).max_decoding_message_size(largest.max(CHUNK_MAX_BYTES)),
+        )
         .serve(listener)
         .map_err(Error::Server)?;
     Ok(())

@@ -9,6 +9,7 @@
 mod cordon;
 mod error;
 mod foreign;
+mod moves;
 mod pin;
 mod plan;
 pub(crate) mod propose;
@@ -22,6 +23,7 @@ mod tests;
 pub(crate) use self::{
     error::Error,
     foreign::{Foreign, foreign},
+    moves::{Shown, StartMove},
     pin::Pin,
     plan::{CreatePlan, Growing, Purpose, Rebalancing},
     release::{ReleaseNamespace, ReleaseShard},

@@ -5,14 +5,15 @@
 //! ([`Store::commit`]), and for reading everything, or everything after a revision.
 //!
 //! Invariants: a commit takes effect only in the leader's term and directly after the revision that
-//! the leader believes to be the latest; a row's owner changes exactly when its generation grows by
-//! one; a row that a shard owns is never removed. Each is checked by the statement that writes.
+//! the leader believes to be the latest; a row's owner changes only when its generation grows by one,
+//! which otherwise only a move that is given up makes it do; a row that a shard owns is never removed. Each is checked by the statement that writes.
 //!
 //! It must not know why anything is written. No row type leaves this module; what does is a
 //! [`Record`] or [`ShardRecord`].
 
 mod commit;
 mod events;
+mod moves;
 mod plans;
 mod read;
 mod record;
@@ -28,6 +29,7 @@ use airfleet_sql::{Db, Migration, Tx, lease::Lease, params, write_tx};
 pub(crate) use self::{
     commit::{Batch, Override},
     events::{Event, Recorded, Source},
+    moves::{ENDED_KEPT, Moved, Which},
     plans::{Freeze, Kept, State as PlanState},
     read::{Changes, Contents, Removal},
     record::{Cordon, Needs, Record, Rules, ShardRecord},
@@ -51,6 +53,7 @@ const MIGRATIONS: &[Migration] = &[
         name: "plans and the freeze",
         sql: include_str!("../migrations/0003_plans.sql"),
     },
+    Migration { version: 4, name: "moves", sql: include_str!("../migrations/0004_moves.sql") },
 ];
 
 /// Name under which the tables' versions and the lease are kept.

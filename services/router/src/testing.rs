@@ -189,7 +189,16 @@ pub(crate) async fn world_of(
     change: impl FnOnce(&mut Limits),
     equip: impl FnOnce(&mut Tools),
 ) -> World {
-    let database = sqlite();
+    world_on(sqlite(), manifest, change, equip).await
+}
+
+/// The same on a database of either engine.
+pub(crate) async fn world_on(
+    database: Database,
+    manifest: &[&str],
+    change: impl FnOnce(&mut Limits),
+    equip: impl FnOnce(&mut Tools),
+) -> World {
     let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
     let shared: SharedClock = Arc::new(clock.clone());
     let mut limits = Limits {

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
+    moves::MovesSeen,
     report::{Merged, NamespaceUsage},
     roles::{RoleCounts, SeenRole},
     session::Session,
@@ -146,6 +147,8 @@ pub(super) struct State {
     pub(super) told_all_at: Option<Instant>,
     /// What it was told of lately beside that.
     pub(super) told_lately: VecDeque<(Instant, NamespaceName)>,
+    /// Of moves, on this session.
+    pub(super) moves: MovesSeen,
 }
 
 impl State {
@@ -193,6 +196,7 @@ impl Hub {
             state.pending = Pending { full: true, names: HashSet::new() };
             state.told_all_at = None;
             state.told_lately.clear();
+            state.moves = MovesSeen::default();
         }
         Ok(Session::new(self.clone(), agent, hello.shard, id, ended))
     }
@@ -350,7 +354,7 @@ impl Hub {
         }
     }
 
-    fn find(&self, shard: &str) -> Option<Arc<Agent>> {
+    pub(super) fn find(&self, shard: &str) -> Option<Arc<Agent>> {
         let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
         agents.get(shard).cloned()
     }

@@ -14,10 +14,10 @@ use crate::fleet::Observation;
 /// One agent's stream. Dropping it says that the agent is gone.
 #[derive(Debug)]
 pub(crate) struct Session {
-    hub: Arc<Hub>,
-    agent: Arc<Agent>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) agent: Arc<Agent>,
     shard: ShardName,
-    id: u64,
+    pub(super) id: u64,
     ended: CancellationToken,
 }
 

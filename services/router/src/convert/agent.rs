@@ -188,7 +188,7 @@ pub(crate) fn desired_role(role: DesiredRole, workloads: &mut Workloads) -> wire
         workload: has_workload.then(|| workload.into()),
         manifest_revision: manifest_revision.0,
         revision: role.revision.0,
-        r#move: None,
+        r#move: role.task.map(super::moves::task),
     }
 }
 

@@ -106,6 +106,8 @@ pub(crate) struct Fleet {
     orphans: BTreeSet<NamespaceName>,
     /// Decided and not committed: what counts on which shard.
     pub(super) in_flight: Vec<(placement::Needs, u32)>,
+    /// What a namespace that is moved counts beside its owner: at the other end.
+    held: HashMap<NamespaceName, (placement::Needs, u32)>,
     /// Moves that were made.
     pub(crate) history: History,
     /// Most namespaces that a shard may own.
@@ -126,6 +128,7 @@ impl Fleet {
             unplaced: BTreeSet::new(),
             orphans: BTreeSet::new(),
             in_flight: Vec::new(),
+            held: HashMap::new(),
             history: History::new(THRASH_WINDOW_US, COOLDOWN_US),
             namespaces_max,
             snapshot: 0,
@@ -268,6 +271,7 @@ impl Fleet {
             .iter()
             .filter(|_| domain_changes)
             .filter_map(|name| self.members.get(name)?.counts)
+            .chain(self.held.values().filter(|(_, on)| domain_changes && *on == at).map(|h| h.0))
             .chain(self.in_flight.iter().filter(|(_, on)| domain_changes && *on == at).map(|f| f.0))
             .collect();
         for needs in &counted {
@@ -389,6 +393,22 @@ impl Fleet {
     pub(crate) fn settle(&mut self) {
         for (needs, shard) in std::mem::take(&mut self.in_flight) {
             self.board.remove(&needs, shard);
+        }
+    }
+
+    /// Counts a namespace that is moved also at the end that does not own it; none where it needs no
+    /// room there any more.
+    pub(crate) fn hold(&mut self, namespace: &NamespaceName, on: Option<&ShardName>) {
+        if let Some((needs, at)) = self.held.remove(namespace) {
+            self.board.remove(&needs, at);
+        }
+        let at = on.and_then(|on| self.shards.get(on)).map(|shard| shard.at);
+        let member = self.members.get(namespace);
+        let counted = member.map(|member| (member.record.needs.rules.clone(), member.reserved()));
+        if let (Some(at), Some((rules, reserved))) = (at, counted) {
+            let needs = self.needs(&rules, reserved, None);
+            self.board.add(&needs, at);
+            self.held.insert(namespace.clone(), (needs, at));
         }
     }
 

@@ -1,5 +1,6 @@
 //! AgentService.
 
+mod relay;
 mod stream;
 mod telling;
 
@@ -7,7 +8,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use airfleet_proto::agent::v1::{
     AttachRequest, AttachResponse, TransferRequest, TransferResponse, Welcome,
-    agent_service_server::AgentService, attach_request, attach_response::Message,
+    agent_service_server::AgentService, attach_request, attach_response::Message, transfer_request,
 };
 use airfleet_runtime::{
     request::ContextExt as _,
@@ -38,12 +39,13 @@ pub(crate) struct AgentApi {
     config: AgentsConfig,
     events_per_minute: u32,
     telling: Arc<Semaphore>,
+    relay: Arc<relay::Relay>,
 }
 
 impl AgentApi {
     pub(crate) fn new(service: Arc<Service>, config: AgentsConfig, events_per_minute: u32) -> Self {
         let telling = Arc::new(Semaphore::new(TOLD_AT_A_TIME));
-        Self { service, config, events_per_minute, telling }
+        Self { service, config, events_per_minute, telling, relay: Arc::default() }
     }
 }
 
@@ -56,9 +58,20 @@ impl AgentService for AgentApi {
 
     async fn transfer(
         &self,
-        _: Request<Streaming<TransferRequest>>,
+        request: Request<Streaming<TransferRequest>>,
     ) -> Result<Response<TransferStream>, Status> {
-        Err(Status::unimplemented("this router moves nothing yet; update it"))
+        let principal = request.principal()?.clone();
+        let mut inbound = request.into_inner();
+        let open = match tokio::time::timeout(HELLO_TIMEOUT, inbound.message()).await {
+            Ok(first) => match first?.and_then(|first| first.message) {
+                Some(transfer_request::Message::Open(open)) => open,
+                _ => return Err(unopened("the first message must be Open").into()),
+            },
+            Err(_) => return Err(unopened("no Open came; send it at once").into()),
+        };
+        principal.require_agent_for(&open.shard)?;
+        let end = relay::End::open(&self.service, &self.relay, open, inbound)?;
+        Ok(Response::new(Box::pin(end.into_stream())))
     }
 
     type AttachStream = AttachStream;
@@ -105,6 +118,10 @@ impl AgentService for AgentApi {
 
 fn silent(message: &str) -> Failure {
     Failure::invalid_field("hello", "REQUIRED", message)
+}
+
+fn unopened(message: &str) -> Failure {
+    Failure::invalid_field("open", "REQUIRED", message)
 }
 
 fn refused(refusal: &Refusal) -> Failure {

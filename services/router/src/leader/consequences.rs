@@ -39,7 +39,14 @@ impl Leader {
                 shard.record.agent_seen_at_us.is_some() || self.tools.hub.limits().require_report
             });
             if !told && has_agent {
-                let fence = if forced.is_some() { Fence::Waived } else { Fence::Awaited };
+                let fence = match batch.moves.iter().find(|m| m.row.namespace == record.namespace())
+                {
+                    Some(moved) if moved.row.options.source_is_lost => Fence::Waived,
+                    // It moved: its source said that it is sealed before the target got it.
+                    Some(_) => Fence::Seen,
+                    None if forced.is_some() => Fence::Waived,
+                    None => Fence::Awaited,
+                };
                 batch.residues.extend(self.left_behind(known, record, fence, stamp));
             }
         }

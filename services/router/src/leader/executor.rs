@@ -5,7 +5,7 @@
 //! anywhere it goes on from what is written: a move is noted as running before it is begun, and one
 //! that is noted and that the mover does not know is begun again, which is harmless.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use airfleet_domain::{
     ids::{NamespaceName, ShardName},
@@ -55,14 +55,10 @@ impl Leader {
             self.note_looked_for_plan();
         }
         let Some(run) = running.as_mut() else { return Ok(()) };
-        let Some(mover) = self.tools.mover.clone() else {
-            let why = "this router cannot make live moves";
-            self.end_plan(run.name(), PlanState::Stopped, why).await?;
-            *running = None;
-            return Ok(());
-        };
-        self.look_at_moves(run, &mover).await?;
-        let sight = self.sight(run, &mover);
+        let other = self.tools.mover.clone();
+        let mover: &dyn Mover = other.as_deref().unwrap_or(self);
+        self.look_at_moves(run, mover).await?;
+        let sight = self.sight(run, mover);
         let settings = &self.tools.plans;
         let plan = &run.kept.plan;
         let next = execute::next(
@@ -75,7 +71,7 @@ impl Leader {
         );
         match next {
             Next::Wait => Ok(()),
-            Next::Begin(positions) => self.begin_moves(run, positions, &mover).await,
+            Next::Begin(positions) => self.begin_moves(run, positions, mover).await,
             Next::Done => {
                 self.end_plan(run.name(), PlanState::Done, "").await?;
                 *running = None;
@@ -106,7 +102,7 @@ impl Leader {
     }
 
     /// Notes what became of the moves under way.
-    async fn look_at_moves(&self, run: &mut Running, mover: &Arc<dyn Mover>) -> Result<(), Error> {
+    async fn look_at_moves(&self, run: &mut Running, mover: &dyn Mover) -> Result<(), Error> {
         let mut changed = Vec::new();
         for (position, stage) in run.stages.iter().enumerate() {
             if *stage != Stage::Running {
@@ -136,7 +132,7 @@ impl Leader {
         &self,
         run: &mut Running,
         positions: Vec<usize>,
-        mover: &Arc<dyn Mover>,
+        mover: &dyn Mover,
     ) -> Result<(), Error> {
         let running = positions.iter().map(|position| (*position, Stage::Running)).collect();
         self.note(run, running).await?;
@@ -213,7 +209,7 @@ impl Leader {
     }
 
     /// What there is to see beside the moves themselves.
-    fn sight(&self, run: &Running, mover: &Arc<dyn Mover>) -> Sight {
+    fn sight(&self, run: &Running, mover: &dyn Mover) -> Sight {
         let fleet = self.fleet();
         let mut trouble = HashMap::new();
         let open = run.kept.plan.moves.iter().zip(&run.stages).filter(|(_, s)| !s.is_over());

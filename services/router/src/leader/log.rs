@@ -6,6 +6,7 @@
 use airfleet_domain::{
     ids::{NamespaceName, ShardName},
     manifest::Enforcement,
+    moves::{Move, Phase},
     roles::{Fence, Residue, ResidueStep},
     routing::State,
 };
@@ -108,6 +109,30 @@ pub(super) fn record(
         (true, false) => events.push(tell(to, "REGISTERED_AGAIN", reason.to_owned())),
         _ => {}
     }
+}
+
+/// What a change of a move tells: a phase that begins, or a try that failed.
+pub(super) fn moved(before: &Move, after: &Move, now_us: i64) -> Option<Event> {
+    let Move { source, target, phase, .. } = after;
+    let why = after.last_error.as_ref().filter(|_| after.last_error != before.last_error);
+    let why = why.map(|error| format!("{}: {}", error.code, error.message));
+    let (code, message) = if phase != &before.phase {
+        let because = why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+        let code = format!("MOVE_{}", phase.name().to_uppercase());
+        (code, format!("its move from {source} to {target} is {phase}{because}"))
+    } else if let Some(why) = &why {
+        let attempt = after.attempt;
+        ("MOVE_RETRY".to_owned(), format!("try {attempt} of {phase} failed: {why}"))
+    } else if after.cancel != before.cancel {
+        let cancel = after.cancel.as_ref()?;
+        ("MOVE_ABORT_REQUESTED".to_owned(), format!("by {}: {}", cancel.actor, cancel.reason))
+    } else {
+        return None;
+    };
+    let shard = if phase.is_past_flip() { target } else { source };
+    let warning = why.is_some() || *phase == Phase::Aborted;
+    let event = event(after.namespace.clone(), Some(shard.as_str()), &code, message, now_us);
+    Some(Event { warning, ..event })
 }
 
 /// A namespace is removed from the table.

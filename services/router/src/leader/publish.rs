@@ -4,11 +4,12 @@ use std::{collections::HashMap, sync::atomic::Ordering};
 
 use airfleet_domain::{
     ids::{NamespaceName, Revision, ShardName},
+    moves::Move,
     roles::Residue,
     routing::{Change, Entry},
 };
 
-use super::{Leader, Tools, residues::Residues};
+use super::{Leader, Tools, moves::other_end, residues::Residues};
 use crate::{
     fleet::Observation,
     store::{Error, Record, ShardRecord},
@@ -24,6 +25,7 @@ pub(super) struct News {
     pub(super) removed_shards: Vec<ShardName>,
     pub(super) residues: Vec<Residue>,
     pub(super) removed_residues: Vec<(NamespaceName, ShardName)>,
+    pub(super) moves: Vec<Move>,
     pub(super) revision: Revision,
     pub(super) manifest_revision: Revision,
 }
@@ -80,10 +82,23 @@ impl Leader {
                 fleet.remove_shard(name);
             }
         }
+        for row in &news.moves {
+            fleet.hold(&row.namespace, other_end(row));
+        }
         fleet.settle();
         drop(fleet);
         update.changes.sort_by_key(|(revision, _)| *revision);
         live.apply(update);
+        // After the table: with an older row, a newer generation lets nobody run what he should not.
+        for row in news.moves {
+            for shard in [&row.source, &row.target] {
+                told.push((shard.to_string(), row.namespace.clone()));
+                if row.phase.is_final() {
+                    hub.forget_move(shard.as_str(), row.namespace.as_str());
+                }
+            }
+            self.moves().put(row);
+        }
         self.manifest_revision.store(news.manifest_revision.0, Ordering::Relaxed);
         for (shard, namespace) in told {
             hub.mark(shard.as_str(), &namespace);

@@ -9,7 +9,9 @@ use std::collections::HashMap;
 use airfleet_domain::{
     ids::{Generation, NamespaceName, Revision},
     manifest::Workload,
+    moves::{Owner, Task, orders},
     roles::{Desired, owner_role},
+    routing::Entry,
 };
 
 use super::Leader;
@@ -30,6 +32,8 @@ pub(crate) struct DesiredRole {
     pub(crate) since: Generation,
     /// Why, in one line.
     pub(crate) reason: String,
+    /// What else to do, while the namespace is moved.
+    pub(crate) task: Option<Task>,
 }
 
 /// What it brings, and the manifest's revision of it.
@@ -44,6 +48,7 @@ impl Leader {
             known.into_iter().flat_map(|shard| shard.namespaces.iter().cloned()).collect()
         };
         names.extend(self.residues().on(shard).cloned());
+        names.extend(self.moves().on(shard).cloned());
         names.sort_unstable();
         names.dedup();
         names
@@ -56,6 +61,9 @@ impl Leader {
         let view = self.tools.live.view();
         let entry = view.table.resolve_namespace(namespace);
         let residues = self.residues();
+        if let Some(role) = entry.and_then(|entry| self.in_move(shard, entry)) {
+            return Some(role);
+        }
         if let Some(entry) = entry.filter(|entry| entry.shard() == Some(shard)) {
             let others = residues.of(namespace).iter().filter(|r| r.shard.as_str() != shard);
             return Some(DesiredRole {
@@ -65,6 +73,7 @@ impl Leader {
                 revision: entry.revision(),
                 since: entry.generation(),
                 reason: entry.reason().to_owned(),
+                task: None,
             });
         }
         let left = residues.at(namespace, shard)?;
@@ -72,10 +81,32 @@ impl Leader {
         Some(DesiredRole {
             namespace: left.namespace.clone(),
             prefixes: left.prefixes.iter().map(ToString::to_string).collect(),
-            desired: left.desired(entry.map(airfleet_domain::routing::Entry::generation)),
+            desired: left.desired(entry.map(Entry::generation)),
             revision,
             since: left.generation,
             reason: left.reason.clone(),
+            task: None,
+        })
+    }
+
+    /// What an end of a move is to be; none where the shard is none, or there is no move.
+    fn in_move(&self, shard: &str, entry: &Entry) -> Option<DesiredRole> {
+        let row = self.moves().of(entry.namespace())?.clone();
+        let owner = Owner {
+            shard: entry.shard()?.parse().ok()?,
+            generation: entry.generation(),
+            revision: entry.revision(),
+        };
+        let orders = orders(&owner, Some(&row));
+        let order = orders.into_iter().find(|order| order.shard.as_str() == shard)?;
+        Some(DesiredRole {
+            namespace: entry.namespace_name(),
+            prefixes: entry.prefixes().map(str::to_owned).collect(),
+            since: order.desired.generation,
+            desired: order.desired,
+            revision: order.revision,
+            reason: format!("moves from {} to {}: {}", row.source, row.target, row.phase),
+            task: order.task,
         })
     }
 
@@ -88,6 +119,11 @@ impl Leader {
             if Some(residue.shard.as_str()) != owner {
                 shards.push(residue.shard.to_string());
             }
+        }
+        if let Some(row) = self.moves().of(namespace) {
+            shards.extend([&row.source, &row.target].map(ToString::to_string));
+            let mut seen = std::collections::HashSet::new();
+            shards.retain(|shard| seen.insert(shard.clone()));
         }
         shards
     }

@@ -17,7 +17,7 @@ use crate::{
     chain,
     fleet::Fleet,
     manifest::Event,
-    store::{Batch, Error, ShardRecord},
+    store::{Batch, ENDED_KEPT, Error, ShardRecord},
 };
 
 /// How often silence is noticed and what is left over is tidied up.
@@ -73,9 +73,13 @@ impl Leader {
                 // Only wakes the loop, so that the branch above is looked at again.
                 () = tokio::time::sleep_until(place_from), if Instant::now() < place_from => Ok(()),
                 () = self.unsettled.notified() => self.settle().await,
+                () = self.moved.notified() => self.drive_moves().await,
                 _ = settle.tick() => self.settle().await,
                 _ = tick.tick() => match self.tick().await {
-                    Ok(()) => self.drive_plan().await,
+                    Ok(()) => match self.drive_moves().await {
+                        Ok(()) => self.drive_plan().await,
+                        failed => failed,
+                    },
                     failed => failed,
                 },
                 _ = forget.tick() => self.forget().await,
@@ -174,6 +178,7 @@ impl Leader {
 
     async fn forget(&self) -> Result<(), Error> {
         self.forget_removals().await?;
+        self.tools.store.forget_moves(self.term, ENDED_KEPT).await?;
         self.forget_events().await
     }
 

@@ -107,6 +107,7 @@ impl Turn<'_> {
             removed_shards: batch.removed_shards,
             residues: batch.residues,
             removed_residues: batch.removed_residues,
+            moves: batch.moves.into_iter().map(|moved| moved.row).collect(),
             revision,
             manifest_revision: head.manifest_revision,
         };
@@ -117,6 +118,7 @@ impl Turn<'_> {
     /// Reads what the store has beyond what this leader knows.
     async fn catch_up(&mut self) -> Result<(), Error> {
         self.leader.reread_residues().await?;
+        self.leader.reread_moves().await?;
         let head = &self.position.head;
         let store = &self.leader.tools.store;
         let (id, revision) = (head.store_id.as_str(), head.revision);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use airfleet_domain::{
     ids::{Generation, Revision},
+    moves::preflight::{Finding, Severity},
     placement::Refusal,
 };
 use airfleet_runtime::status::{Failure, FieldViolation, Kind, Precondition};
@@ -149,6 +150,37 @@ pub(crate) enum Error {
         /// Why, and what to do.
         why: String,
     },
+    /// No such move.
+    #[error("there is no move {0:?}, and no namespace of that name was moved")]
+    NoMove(String),
+    /// The namespace cannot be moved as it is.
+    #[error("{namespace} cannot be moved: {why}")]
+    Immovable {
+        /// The namespace.
+        namespace: String,
+        /// Stable code.
+        code: &'static str,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// What was found speaks against a move.
+    #[error("{namespace} cannot be moved")]
+    MoveBlocked {
+        /// The namespace.
+        namespace: String,
+        /// Everything that was found.
+        found: Vec<Finding>,
+    },
+    /// A move does not allow it as it is.
+    #[error("move {id}: {why}")]
+    MoveState {
+        /// The move.
+        id: String,
+        /// Stable code.
+        code: &'static str,
+        /// Why, and what to do.
+        why: String,
+    },
     /// What a plan was made of is not kept.
     #[error(
         "what plan {0} was made of is no longer kept; make a new plan and dump it before the leader \
@@ -226,6 +258,14 @@ impl From<Error> for Failure {
             Error::NoDump(name) => {
                 Failure::not_found("dump", short(&name)).with_message(short(&message))
             }
+            Error::NoMove(name) => {
+                Failure::not_found("move", short(&name)).with_message(short(&message))
+            }
+            Error::Immovable { namespace, code, why } => {
+                precondition(code, &format!("namespaces/{namespace}"), why)
+            }
+            Error::MoveState { id, code, why } => precondition(code, &format!("moves/{id}"), why),
+            Error::MoveBlocked { namespace, found } => blocked(&namespace, found),
             Error::PlanExists(_) => Failure::new(Kind::Conflict, "PLAN_EXISTS", message),
             Error::PlanHash { current, .. } => {
                 Failure::new(Kind::Conflict, "PLAN_HASH_MISMATCH", message)
@@ -256,6 +296,19 @@ impl From<Error> for Failure {
 
 fn precondition(code: &'static str, subject: &str, description: String) -> Failure {
     Failure::precondition(vec![Precondition::new(code, subject, description)]).with_reason(code)
+}
+
+/// Everything that speaks against a move; the first tells the reason.
+fn blocked(namespace: &str, found: Vec<Finding>) -> Failure {
+    let subject = format!("namespaces/{namespace}");
+    let blocking = found.into_iter().filter(|one| one.severity() == Severity::Blocks);
+    let violations: Vec<_> = blocking
+        .map(|one| {
+            let told = format!("{}; {}", one.message, one.code.remedy());
+            Precondition::new(one.code.name(), &subject, told)
+        })
+        .collect();
+    Failure::precondition(violations).with_reason("MOVE_BLOCKED")
 }
 
 /// Every number that keeps a namespace from being drained.

@@ -52,6 +52,7 @@ impl Service {
                 current: entry.generation(),
             });
         }
+        leader.not_moved(&ask.namespace)?;
         if leader.fleet().shard(ask.shard.as_str()).is_none() {
             return Err(Error::NoShard(ask.shard.to_string()));
         }

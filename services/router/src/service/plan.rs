@@ -255,10 +255,6 @@ impl Service {
             );
             return Err(refuse("REBALANCING_FROZEN", why));
         }
-        if leader.tools.mover.is_none() && kept.plan.moves.iter().any(|m| m.from.is_some()) {
-            let why = "this router cannot make live moves; the plan can be looked at only";
-            return Err(refuse("NO_MOVER", why.into()));
-        }
         let changed = changes(&leader, kept.plan.clone(), stages).await;
         if !changed.is_empty() {
             return Err(Error::PlanStale { name: name.to_owned(), changes: changed });

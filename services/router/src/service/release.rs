@@ -72,6 +72,7 @@ impl Service {
                 current: entry.namespace_uid().to_owned(),
             });
         }
+        leader.not_moved(&ask.namespace)?;
         let until = released_until(&turn, known.manifest_revision, ask.manifest_revision);
         if entry.state() == State::Released && known.manifest_revision >= until {
             return Ok(known.entry);

@@ -7,7 +7,7 @@ use airfleet_domain::{
 use airfleet_sql::{Sql, Tx, params, placeholders, write_tx};
 
 use super::{
-    Error, Event, NewWorkload, Record, Result, ShardRecord, Store, events, head,
+    Error, Event, Moved, NewWorkload, Record, Result, ShardRecord, Store, events, head, moves,
     record::{record_values, shard_values},
     residues, workloads,
 };
@@ -20,7 +20,8 @@ const INSERT_ASSIGNMENTS: &str = "INSERT INTO router_assignments (namespace, uid
      manifest_revision, orphaned, workload_digest)";
 
 /// An owner and its generation change together or not at all; a row that differs is left alone,
-/// which the count of changed rows then tells.
+/// which the count of changed rows then tells. A move that is given up renews the generation of the
+/// owner that stays, so that orders of the move are outdated.
 const ON_ASSIGNMENT_CONFLICT: &str = "ON CONFLICT (namespace) DO UPDATE SET
      uid = excluded.uid, shard = excluded.shard, generation = excluded.generation,
      state = excluded.state, pinned_shard = excluded.pinned_shard, reason = excluded.reason,
@@ -31,7 +32,13 @@ const ON_ASSIGNMENT_CONFLICT: &str = "ON CONFLICT (namespace) DO UPDATE SET
    WHERE (router_assignments.shard = excluded.shard
           AND router_assignments.generation = excluded.generation)
       OR (router_assignments.shard <> excluded.shard
-          AND router_assignments.generation = excluded.generation - 1)";
+          AND router_assignments.generation = excluded.generation - 1)
+      OR (router_assignments.shard = excluded.shard
+          AND router_assignments.generation = excluded.generation - 1
+          AND EXISTS (SELECT 1 FROM router_moves
+                      WHERE router_moves.namespace = excluded.namespace
+                        AND router_moves.revision = excluded.revision
+                        AND router_moves.phase = 'aborting'))";
 
 const INSERT_SHARDS: &str = "INSERT INTO router_shards (name, uid, manifest, manifest_revision, \
      registered, cordoned_at, cordoned_by, cordon_reason, barred_revision, agent_seen_at, \
@@ -81,6 +88,8 @@ pub(crate) struct Batch {
     pub(crate) residues: Vec<Residue>,
     /// What is no longer left behind. Removed before others are written.
     pub(crate) removed_residues: Vec<(NamespaceName, ShardName)>,
+    /// Moves that are new or changed. Each with the record of its namespace.
+    pub(crate) moves: Vec<Moved>,
     /// What happened by all this.
     pub(crate) events: Vec<Event>,
 }
@@ -104,6 +113,7 @@ impl Store {
         write_tx!(self.db, |tx| -> Result<Revision> {
             self.lease.check_term(tx, term.0).await?;
             let revision = advance(tx, expected, batch).await?;
+            moves::write(tx, batch, now_us).await?;
             write_assignments(tx, batch).await?;
             remove_assignments(tx, revision, batch).await?;
             write_shards(tx, revision, batch, now_us).await?;
@@ -207,6 +217,6 @@ async fn remember_removal(
     Ok(())
 }
 
-fn keep_to(rule: &'static str, wanted: u64, written: u64) -> Result<()> {
+pub(super) fn keep_to(rule: &'static str, wanted: u64, written: u64) -> Result<()> {
     if wanted == written { Ok(()) } else { Err(Error::Rule { rule, wanted, written }) }
 }

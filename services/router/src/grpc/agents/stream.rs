@@ -11,8 +11,8 @@ use std::{
 
 use airfleet_domain::ids::Term;
 use airfleet_proto::agent::v1::{
-    AttachRequest, AttachResponse, OwnersAnswer, OwnersQuery, Report, ReportAck, Welcome,
-    attach_request, attach_response::Message,
+    AttachRequest, AttachResponse, MoveEvidence, OwnersAnswer, OwnersQuery, Report, ReportAck,
+    Welcome, attach_request, attach_response::Message,
 };
 use airfleet_runtime::status::Failure;
 use tokio::sync::{Semaphore, watch};
@@ -39,7 +39,7 @@ pub(super) struct Attached {
     pub(super) session: Session,
     inbound: Streaming<AttachRequest>,
     lead: watch::Receiver<Lead>,
-    /// What is to be sent: at most one answer.
+    /// What is to be sent: an answer, and what is asked before moves.
     pub(super) outbox: VecDeque<AttachResponse>,
     pub(super) term: Term,
     /// Of the last roles that were told in this term.
@@ -111,6 +111,10 @@ impl Attached {
                     }
                 }
                 () = self.session.woken() => {
+                    let questions = self.session.take_questions();
+                    self.outbox.extend(questions.into_iter().map(|question| {
+                        answer(Message::Inspect(convert::moves::inspect(question)))
+                    }));
                     self.begin_telling();
                     None
                 }
@@ -151,11 +155,40 @@ impl Attached {
                 "REPEATED",
                 "Hello is said once; open another stream to say it again",
             )),
-            // The last is a message of a later version.
-            Some(
-                attach_request::Message::MoveEvidence(_) | attach_request::Message::Inspection(_),
-            )
-            | None => Ok(()),
+            Some(attach_request::Message::MoveEvidence(evidence)) => {
+                self.take_evidence(evidence);
+                Ok(())
+            }
+            Some(attach_request::Message::Inspection(found)) => {
+                if let Some((namespace, number, found)) = convert::moves::inspection(found)
+                    && self.session.inspected(namespace, number, found)
+                {
+                    self.moves_soon();
+                }
+                Ok(())
+            }
+            // A message of a later version.
+            None => Ok(()),
+        }
+    }
+
+    /// What is said of a move counts only while there is such a move and the shard is an end of it.
+    fn take_evidence(&mut self, evidence: MoveEvidence) {
+        let Some((namespace, evidence)) = convert::moves::evidence(evidence) else { return };
+        let Ok(leader) = self.service.leadership.leader() else { return };
+        let shard = self.session.shard();
+        let is_end = leader.moves().of(namespace.as_str()).is_some_and(|row| {
+            row.id == evidence.move_id && (row.source == *shard || row.target == *shard)
+        });
+        if is_end {
+            self.session.evidence(namespace, evidence);
+            leader.moves_soon();
+        }
+    }
+
+    fn moves_soon(&self) {
+        if let Ok(leader) = self.service.leadership.leader() {
+            leader.moves_soon();
         }
     }
 
