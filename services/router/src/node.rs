@@ -200,6 +200,7 @@ fn serve(
     let moves = MovesApi::new(service.clone());
     let agents = AgentApi::new(service, config.agents.clone(), config.events.per_agent_minute);
     Server::new(&config.server, node)
+        .larger_messages("/airfleet.agent.v1.AgentService/Transfer", CHUNK_MAX_BYTES)
         .descriptors(airfleet_proto::DESCRIPTORS)
         .grpc(PlacementServiceServer::new(placement).max_decoding_message_size(largest))
         .grpc(MoveServiceServer::new(moves).max_decoding_message_size(largest))

@@ -152,7 +152,8 @@ pub(super) async fn serve(
         .then(|| interruption(&shared, method.is_stream, timeout));
 
     request.extensions_mut().insert(context);
-    let max = shared.limits.max_message_bytes;
+    let larger = shared.larger.iter().find(|(path, _)| *path == request.uri().path());
+    let max = shared.limits.max_message_bytes.max(larger.map_or(0, |(_, bytes)| *bytes));
     let reading = method.is_stream.then(|| interruption(&shared, true, None));
     let request = request.map(|body| Limited::new(body, max, is_grpc, reading));
     let answered = shared.router.clone().call(request);

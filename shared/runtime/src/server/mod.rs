@@ -106,6 +106,8 @@ struct Shared {
     authenticator: Authenticator,
     admission: Admission,
     limits: Limits,
+    /// Methods that take larger messages than the limits say, and how large.
+    larger: Vec<(&'static str, usize)>,
     shutdown: Shutdown,
 }
 
@@ -117,6 +119,7 @@ pub struct Server {
     routes: Routes,
     http: axum::Router,
     http_paths: Vec<String>,
+    larger: Vec<(&'static str, usize)>,
     services: Vec<&'static str>,
     descriptors: Vec<&'static [u8]>,
 }
@@ -130,6 +133,7 @@ impl Server {
             routes: Routes::default(),
             http: axum::Router::new(),
             http_paths: Vec::new(),
+            larger: Vec::new(),
             services: Vec::new(),
             descriptors: Vec::new(),
         }
@@ -160,6 +164,12 @@ impl Server {
         self
     }
 
+    /// Lets the method at `path` take messages up to `bytes`, where that is more than the limits say.
+    pub fn larger_messages(mut self, path: &'static str, bytes: usize) -> Self {
+        self.larger.push((path, bytes));
+        self
+    }
+
     /// Adds a plain HTTP `path`, as axum writes it. Callers must be known, if any must.
     pub fn http(mut self, path: &str, route: axum::routing::MethodRouter) -> Self {
         self.http_paths.push(path.to_owned());
@@ -173,7 +183,7 @@ impl Server {
         let listener = listener.into_listener().map_err(Error::Listener)?;
         let address = listener.local_addr().map_err(Error::Listener)?;
         self.config.check(address)?;
-        let Self { config, node, routes, http, http_paths, services, descriptors } = self;
+        let Self { config, node, routes, http, http_paths, larger, services, descriptors } = self;
         let tokens = config.tokens_file.as_ref().map(Tokens::load).transpose();
         let tokens = tokens.map_err(Error::Tokens)?;
         let tls = ServerTls::load(&config.tls, tokens.is_some()).map_err(Error::Tls)?;
@@ -203,6 +213,7 @@ impl Server {
             authenticator,
             admission,
             limits: config.limits.clone(),
+            larger,
             shutdown: shutdown.clone(),
         });
         expose_load(&node, &shared);

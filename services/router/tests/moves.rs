@@ -1,0 +1,451 @@
+//! Whole moves over the wire. The agents are scripted: over the real stream they do at once what
+//! they are told, and say so. There is no Airflow behind them.
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use airfleet_proto::{
+    agent::v1::{
+        self as agent, AttachRequest, DesiredRole, MoveEvidence, TransferRequest,
+        agent_service_client::AgentServiceClient, attach_request, attach_response::Message,
+        transfer_request::Message as Said, transfer_response::Message as Heard,
+    },
+    common::v1 as common,
+    moves::v1::{self as wire, move_service_client::MoveServiceClient},
+    router::v1 as router,
+};
+use airfleet_runtime::status::Problem;
+use support::{Replica, config, eventually, sqlite};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Streaming, transport::Channel};
+
+/// What the shards of a test keep, whichever router there is.
+#[derive(Debug, Default)]
+struct Shards {
+    /// Role and generation of each shard.
+    roles: BTreeMap<String, (common::Role, i64)>,
+    /// The namespace was taken in.
+    imported: bool,
+    /// Roles in which a source does not report, so that the move stays there.
+    stuck_in: Option<common::Role>,
+    /// Airflow of the target is of another version.
+    other_version: bool,
+}
+
+type Kept = Arc<Mutex<Shards>>;
+
+fn settings(store: &str) -> airfleet_router::Config {
+    let mut settings = config(store);
+    settings.placement.require_report = true;
+    settings.agents.report_interval = Duration::from_millis(100);
+    settings
+}
+
+fn channel(replica: &Replica) -> Channel {
+    let endpoint = tonic::transport::Endpoint::new(format!("http://{}", replica.address));
+    endpoint.unwrap().connect_lazy()
+}
+
+fn moves(replica: &Replica) -> MoveServiceClient<Channel> {
+    MoveServiceClient::new(channel(replica))
+}
+
+fn evidence(kept: &Kept, shard: &str, role: &DesiredRole) -> Option<MoveEvidence> {
+    let mut kept = kept.lock().unwrap();
+    let (_, highest) = kept.roles.get(shard).copied().unwrap_or_default();
+    assert!(role.generation >= highest, "generations never go back");
+    kept.roles.insert(shard.to_owned(), (role.role(), role.generation));
+    let active = kept.roles.values().filter(|(role, _)| *role == common::Role::Active).count();
+    assert!(active <= 1, "two shards run it: {:?}", kept.roles);
+    if kept.stuck_in == Some(role.role()) {
+        return None;
+    }
+    let task = role.r#move.as_ref()?;
+    let source = task.side() == agent::MoveSide::Source;
+    let rest = |part: agent::TransferPart| part == agent::TransferPart::Rest;
+    kept.imported |= !source && task.transfer.as_ref().is_some_and(|ordered| rest(ordered.part()));
+    let marks = agent::Marks {
+        marks: vec![agent::Mark { dag_id: "one.daily".into(), runs: 3, ..Default::default() }],
+    };
+    let told = role.role() == common::Role::Sealed || (!source && kept.imported);
+    Some(MoveEvidence {
+        namespace: role.namespace.clone(),
+        move_id: task.move_id.clone(),
+        revision: role.revision,
+        attempt: task.attempt,
+        role: role.role,
+        generation: role.generation,
+        dag_ids: Some(agent::DagIds { dag_ids: vec!["one.daily".into()] }),
+        drain: Some(agent::Drain { confirmed: true, ..Default::default() }),
+        marks: told.then_some(marks),
+        transfer: task.transfer.as_ref().map(|ordered| agent::TransferProgress {
+            part: ordered.part,
+            attempt: task.attempt,
+            state: agent::TransferState::Done.into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    })
+}
+
+/// An agent that does at once what it is told, as long as there is a router.
+fn obedient(replica: &Replica, shard: &'static str, kept: &Kept) -> JoinHandle<()> {
+    let (client, kept) = (AgentServiceClient::new(channel(replica)), kept.clone());
+    tokio::spawn(async move {
+        loop {
+            let _ = attached(client.clone(), shard, &kept).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+}
+
+async fn attached(mut client: AgentServiceClient<Channel>, shard: &str, kept: &Kept) -> Option<()> {
+    let (send, receive) = mpsc::channel(64);
+    let say = async |message| send.send(AttachRequest { message: Some(message) }).await.ok();
+    say(attach_request::Message::Hello(agent::Hello {
+        shard: shard.into(),
+        incarnation: uuid::Uuid::now_v7().to_string(),
+        airflow_version: "3.3.2".into(),
+        ..Default::default()
+    }))
+    .await?;
+    let mut heard = client.attach(ReceiverStream::new(receive)).await.ok()?.into_inner();
+    let mut sequence = 0;
+    loop {
+        sequence += 1;
+        let health =
+            common::Health { verdict: common::Verdict::Healthy.into(), ..Default::default() };
+        let report =
+            agent::Report { sequence, full: true, health: Some(health), ..Default::default() };
+        say(attach_request::Message::Report(report)).await?;
+        let until = tokio::time::Instant::now() + Duration::from_millis(100);
+        while let Ok(message) = tokio::time::timeout_at(until, heard.message()).await {
+            match message.ok()??.message? {
+                Message::DesiredRoles(desired) => {
+                    for role in &desired.roles {
+                        let Some(said) = evidence(kept, shard, role) else { continue };
+                        // Twice: an agent may repeat itself.
+                        say(attach_request::Message::MoveEvidence(said.clone())).await?;
+                        say(attach_request::Message::MoveEvidence(said)).await?;
+                    }
+                }
+                Message::Inspect(asked) => {
+                    let other = kept.lock().unwrap().other_version && shard == "shard-b";
+                    let version = if other { "2.11.0" } else { "3.3.2" };
+                    say(attach_request::Message::Inspection(agent::Inspection {
+                        number: asked.number,
+                        namespace: asked.namespace.clone(),
+                        side: asked.side,
+                        airflow_version: version.into(),
+                        schema_revision: "abc".into(),
+                        schema_digest: "def".into(),
+                        database: "postgresql".into(),
+                        dags_folder: "/dags".into(),
+                        fernet_digest: "key".into(),
+                        dags: 1,
+                        ..Default::default()
+                    }))
+                    .await?;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// `one` is on shard-a, and shard-b is there too.
+async fn ready(replica: &Replica, kept: &Kept) -> Vec<JoinHandle<()>> {
+    replica.declare(1, &["shard-a", "one"]).await;
+    let mut agents = vec![obedient(replica, "shard-a", kept)];
+    replica.until_assigned("one").await;
+    replica.declare(2, &["shard-b"]).await;
+    replica.until_declared(2).await;
+    agents.push(obedient(replica, "shard-b", kept));
+    until_healthy(replica).await;
+    agents
+}
+
+async fn until_healthy(replica: &Replica) {
+    for shard in ["shard-a", "shard-b"] {
+        eventually("the shard is healthy", async || {
+            let ask = router::GetShardStatusRequest { shard: shard.into() };
+            let status = replica.client.clone().get_shard_status(ask).await.ok()?.into_inner();
+            (status.health?.verdict() == common::Verdict::Healthy).then_some(())
+        })
+        .await;
+    }
+}
+
+fn to_b() -> wire::StartMoveRequest {
+    wire::StartMoveRequest {
+        namespace: "one".into(),
+        target_shard: "shard-b".into(),
+        reason: "test".into(),
+        request_id: "the-move".into(),
+        ..Default::default()
+    }
+}
+
+async fn get(replica: &Replica) -> Option<wire::Move> {
+    let ask = wire::GetMoveRequest { name: "one".into() };
+    moves(replica).get_move(ask).await.ok().map(tonic::Response::into_inner)
+}
+
+async fn until(replica: &Replica, phase: wire::MovePhase) -> wire::Move {
+    eventually("the move gets there", async || {
+        get(replica).await.filter(|found| found.phase() == phase)
+    })
+    .await
+}
+
+fn reason(status: &tonic::Status) -> String {
+    Problem::from(status).reason
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_moves_and_everybody_can_see_it() {
+    let (_folder, store) = sqlite();
+    let replica = Replica::leading(settings(&store)).await;
+    let kept = Kept::default();
+    let agents = ready(&replica, &kept).await;
+
+    kept.lock().unwrap().other_version = true;
+    let look = wire::StartMoveRequest { validate_only: true, ..to_b() };
+    let found = moves(&replica).start_move(look.clone()).await.unwrap().into_inner();
+    assert_eq!(found.r#move.unwrap().id, "");
+    assert!(found.findings.iter().any(|one| one.severity() == wire::MoveSeverity::Blocks));
+    let refused = moves(&replica).start_move(to_b()).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused)),
+        (Code::FailedPrecondition, "MOVE_BLOCKED".into())
+    );
+    kept.lock().unwrap().other_version = false;
+
+    let stale = wire::StartMoveRequest { expected_generation: 7, ..to_b() };
+    assert_eq!(moves(&replica).start_move(stale).await.unwrap_err().code(), Code::Aborted);
+    let lost = wire::MoveOptions { force_lost_source: true, ..Default::default() };
+    let lost = wire::StartMoveRequest { options: Some(lost), reason: String::new(), ..to_b() };
+    assert_eq!(moves(&replica).start_move(lost).await.unwrap_err().code(), Code::InvalidArgument);
+    assert!(get(&replica).await.is_none());
+
+    // It stays between the shards until it is let go.
+    kept.lock().unwrap().stuck_in = Some(common::Role::Quiesced);
+    let started = moves(&replica).start_move(to_b()).await.unwrap().into_inner().r#move.unwrap();
+    let again = moves(&replica).start_move(to_b()).await.unwrap().into_inner().r#move.unwrap();
+    assert_eq!(started.id, again.id, "the same request answers the same move");
+    let ask = wire::WatchMoveRequest { name: started.id.clone() };
+    let mut watch: Streaming<wire::Move> =
+        moves(&replica).watch_move(ask).await.unwrap().into_inner();
+    until(&replica, wire::MovePhase::Quiescing).await;
+    let ask = router::ResolveRequest {
+        target: Some(router::resolve_request::Target::Namespace("one".into())),
+        ..Default::default()
+    };
+    let resolved = replica.client.clone().resolve(ask).await.unwrap().into_inner();
+    assert_eq!(resolved.state(), router::AssignmentState::Moving);
+    let pin = router::PinNamespaceRequest {
+        namespace: "one".into(),
+        shard: "shard-b".into(),
+        ..Default::default()
+    };
+    let refused = replica.client.clone().pin_namespace(pin).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused)), (Code::FailedPrecondition, "MOVE_OPEN".into()));
+    kept.lock().unwrap().stuck_in = None;
+    // An agent that starts anew is told again.
+    for agent in &agents {
+        agent.abort();
+    }
+    let _agents = ["shard-a", "shard-b"].map(|shard| obedient(&replica, shard, &kept));
+
+    let mut phases = Vec::new();
+    while let Some(now) = watch.message().await.unwrap() {
+        phases.push(now.phase());
+    }
+    assert_eq!(phases.last(), Some(&wire::MovePhase::Done));
+    let one = replica.get("one").await.unwrap();
+    assert_eq!((one.shard.as_str(), one.generation), ("shard-b", 2));
+    assert_eq!(one.state(), router::AssignmentState::Assigned);
+    let ask = wire::ListMovesRequest { include_ended: true, ..Default::default() };
+    let listed = moves(&replica).list_moves(ask).await.unwrap().into_inner().moves;
+    assert_eq!(listed.len(), 1);
+    let late = wire::AbortMoveRequest { name: started.id, reason: "late".into() };
+    let refused = moves(&replica).abort_move(late).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused)), (Code::FailedPrecondition, "MOVE_ENDED".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_is_given_up_and_made_again_after_a_router_was_killed() {
+    let (_folder, store) = sqlite();
+    let replica = Replica::leading(settings(&store)).await;
+    let kept = Kept::default();
+    let agents = ready(&replica, &kept).await;
+    kept.lock().unwrap().stuck_in = Some(common::Role::Sealed);
+    moves(&replica).start_move(to_b()).await.unwrap();
+    until(&replica, wire::MovePhase::Sealing).await;
+    replica.kill();
+    agents.iter().for_each(JoinHandle::abort);
+
+    let replica = Replica::leading(settings(&store)).await;
+    let _agents = ["shard-a", "shard-b"].map(|shard| obedient(&replica, shard, &kept));
+    until_healthy(&replica).await;
+    assert_eq!(until(&replica, wire::MovePhase::Sealing).await.attempt, 1);
+    let give_up = wire::AbortMoveRequest { name: "one".into(), reason: "not now".into() };
+    let asked = moves(&replica).abort_move(give_up).await.unwrap().into_inner();
+    assert_eq!(asked.cancel.unwrap().reason, "not now");
+    until(&replica, wire::MovePhase::Aborted).await;
+    let one = replica.get("one").await.unwrap();
+    assert_eq!((one.shard.as_str(), one.generation), ("shard-a", 2));
+
+    kept.lock().unwrap().stuck_in = None;
+    let again = wire::StartMoveRequest { request_id: "another".into(), ..to_b() };
+    moves(&replica).start_move(again).await.unwrap();
+    until(&replica, wire::MovePhase::Done).await;
+    let one = replica.get("one").await.unwrap();
+    assert_eq!((one.shard.as_str(), one.generation), ("shard-b", 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_router_takes_a_move_over() {
+    let store = support::postgres().await;
+    let first = Replica::leading(settings(&store)).await;
+    let kept = Kept::default();
+    let agents = ready(&first, &kept).await;
+    let second = Replica::ready(settings(&store)).await;
+    kept.lock().unwrap().stuck_in = Some(common::Role::Sealed);
+    moves(&first).start_move(to_b()).await.unwrap();
+    until(&first, wire::MovePhase::Sealing).await;
+    first.kill();
+    agents.iter().for_each(JoinHandle::abort);
+    second.until_leading().await;
+    kept.lock().unwrap().stuck_in = None;
+    let _agents = ["shard-a", "shard-b"].map(|shard| obedient(&second, shard, &kept));
+    until(&second, wire::MovePhase::Done).await;
+    let one = second.get("one").await.unwrap();
+    assert_eq!((one.shard.as_str(), one.generation), ("shard-b", 2));
+}
+
+struct End {
+    say: mpsc::Sender<TransferRequest>,
+    heard: Streaming<agent::TransferResponse>,
+}
+
+impl End {
+    async fn open(replica: &Replica, open: agent::TransferOpen) -> Result<Self, tonic::Status> {
+        let (say, receive) = mpsc::channel(1);
+        say.send(TransferRequest { message: Some(Said::Open(open)) }).await.unwrap();
+        let mut client =
+            AgentServiceClient::new(channel(replica)).max_decoding_message_size(32 << 20);
+        let heard = client.transfer(ReceiverStream::new(receive)).await?.into_inner();
+        Ok(Self { say, heard })
+    }
+
+    async fn say(&self, said: Said) {
+        self.say.send(TransferRequest { message: Some(said) }).await.unwrap();
+    }
+
+    async fn hear(&mut self) -> Result<Heard, tonic::Status> {
+        let heard = tokio::time::timeout(support::PATIENCE, self.heard.message()).await;
+        let heard = heard.expect("something is heard")?;
+        heard.and_then(|heard| heard.message).ok_or_else(|| tonic::Status::cancelled("ended"))
+    }
+}
+
+fn chunk(sequence: i64, bytes: usize) -> Said {
+    Said::Chunk(agent::TransferChunk {
+        sequence,
+        table: "dag_run".into(),
+        rows: vec![7; bytes],
+        ..Default::default()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_handed_on_between_the_ends_of_a_move_only() {
+    let (_folder, store) = sqlite();
+    let replica = Replica::leading(settings(&store)).await;
+    let kept = Kept::default();
+    let _agents = ready(&replica, &kept).await;
+    kept.lock().unwrap().stuck_in = Some(common::Role::Sealed);
+    moves(&replica).start_move(to_b()).await.unwrap();
+    let found = until(&replica, wire::MovePhase::Sealing).await;
+    let open = |shard: &str, side: agent::MoveSide| agent::TransferOpen {
+        shard: shard.into(),
+        namespace: "one".into(),
+        move_id: found.id.clone(),
+        side: side.into(),
+        part: agent::TransferPart::Rest.into(),
+        attempt: 1,
+        kept: None,
+    };
+    let (source, target) = (agent::MoveSide::Source, agent::MoveSide::Target);
+    let unwanted = [
+        open("shard-b", source),
+        agent::TransferOpen { attempt: 2, ..open("shard-a", source) },
+        agent::TransferOpen { part: agent::TransferPart::Ahead.into(), ..open("shard-a", source) },
+        agent::TransferOpen { move_id: "other".into(), ..open("shard-a", source) },
+    ];
+    for unwanted in unwanted {
+        let refused = End::open(&replica, unwanted).await.err().expect("it is refused");
+        assert_eq!(reason(&refused), "TRANSFER_NOT_WANTED");
+    }
+
+    let position = agent::TransferPosition { sequence: 4, digest: 9 };
+    let mut to = End::open(
+        &replica,
+        agent::TransferOpen { kept: Some(position), ..open("shard-b", target) },
+    )
+    .await
+    .unwrap();
+    let mut from = End::open(&replica, open("shard-a", source)).await.unwrap();
+    let Heard::Joined(joined) = from.hear().await.unwrap() else { panic!("both are there") };
+    assert_eq!(joined.kept, Some(position));
+    assert!(matches!(to.hear().await.unwrap(), Heard::Joined(_)));
+
+    // While the target does not read, not much is taken from the source.
+    let say = from.say.clone();
+    let flood = tokio::spawn(async move {
+        let mut said = 0;
+        for sequence in 5..500 {
+            let message = TransferRequest { message: Some(chunk(sequence, 1 << 20)) };
+            match tokio::time::timeout(Duration::from_secs(2), say.send(message)).await {
+                Ok(sent) => sent.unwrap(),
+                Err(_) => break,
+            }
+            said += 1;
+        }
+        said
+    });
+    let said = flood.await.unwrap();
+    assert!(said < 50, "{said} MiB wait somewhere");
+    for sequence in 5..5 + said {
+        let Heard::Chunk(chunk) = to.hear().await.unwrap() else { panic!("a chunk") };
+        assert_eq!((chunk.sequence, chunk.rows.len()), (sequence, 1 << 20));
+    }
+    from.say(chunk(5 + said, 16 << 20)).await;
+    let Heard::Chunk(largest) = to.hear().await.unwrap() else { panic!("a chunk") };
+    assert_eq!(largest.rows.len(), 16 << 20);
+    to.say(Said::Ack(agent::TransferAck { sequence: 5 + said })).await;
+    assert!(matches!(from.hear().await.unwrap(), Heard::Ack(_)));
+
+    // A target that comes again takes the place of the one before; the source has to come again.
+    let mut later = End::open(&replica, open("shard-b", target)).await.unwrap();
+    assert_eq!(reason(&from.hear().await.unwrap_err()), "PEER_AWAY");
+    let mut from = End::open(&replica, open("shard-a", source)).await.unwrap();
+    assert!(matches!(from.hear().await.unwrap(), Heard::Joined(_)));
+    assert!(matches!(later.hear().await.unwrap(), Heard::Joined(_)));
+    later.say(Said::Result(agent::TransferResult::default())).await;
+    drop(later.say);
+    assert!(matches!(from.hear().await.unwrap(), Heard::Result(_)));
+
+    // What is no longer wanted ends.
+    let mut last = End::open(&replica, open("shard-a", source)).await.unwrap();
+    let give_up = wire::AbortMoveRequest { name: "one".into(), reason: String::new() };
+    moves(&replica).abort_move(give_up).await.unwrap();
+    assert_eq!(reason(&last.hear().await.unwrap_err()), "TRANSFER_NOT_WANTED");
+}
