@@ -42,7 +42,7 @@ const ASK_TIMEOUT: Duration = Duration::from_mins(1);
 /// Time for everything else.
 const FETCH_TIMEOUT: Duration = Duration::from_mins(10);
 /// Most that a command may print, but for blobs.
-const OUTPUT_MAX_BYTES: usize = 64 << 20;
+const OUTPUT_MAX_BYTES: usize = 32 << 20;
 /// Packs may be larger than what is delivered of them: files that are left out, the odd other folder.
 const PACK_FACTOR: u64 = 4;
 /// Where the commit is kept that was fetched last.
@@ -406,13 +406,18 @@ impl Git {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = spawn(&mut command)?;
         let guard = Group::of(&child);
-        let (mut stdout, mut stderr) = (
-            child.stdout.take().expect("is piped").take(OUTPUT_MAX_BYTES as u64),
-            child.stderr.take().expect("is piped").take(1 << 16),
-        );
+        let stdout = child.stdout.take().expect("is piped");
+        let mut stderr = child.stderr.take().expect("is piped").take(1 << 16);
         let stdin = child.stdin.take();
         let work = async {
-            let (mut output, mut complaint) = (Vec::new(), Vec::new());
+            let mut complaint = Vec::new();
+            let read = async move {
+                let mut output = Vec::new();
+                // Closed after the most that is taken, so that git ends: it would wait for ever for
+                // room in the pipe.
+                stdout.take(OUTPUT_MAX_BYTES as u64).read_to_end(&mut output).await?;
+                Ok(output)
+            };
             let feed = async {
                 if let (Some(mut stdin), Some(input)) = (stdin, input) {
                     // It may end before it read everything; its status tells.
@@ -420,11 +425,7 @@ impl Git {
                 }
                 Ok(())
             };
-            let (_, _, ()) = tokio::try_join!(
-                stdout.read_to_end(&mut output),
-                stderr.read_to_end(&mut complaint),
-                feed
-            )?;
+            let (output, _, ()) = tokio::try_join!(read, stderr.read_to_end(&mut complaint), feed)?;
             Ok::<_, std::io::Error>((child.wait().await?, output, complaint))
         };
         let done = tokio::time::timeout(limit, work).await;
@@ -439,7 +440,12 @@ impl Git {
         };
         let (status, output, complaint) = done.map_err(|error| self.broken(what, error))?;
         guard.done();
-        if status.success() && output.len() < OUTPUT_MAX_BYTES {
+        if output.len() >= OUTPUT_MAX_BYTES {
+            let rule = "git lists more of it than can be delivered; split the repository, or deliver \
+                        a folder of it";
+            return Err(Refusal::new(Code::TooManyFiles, "", rule).into());
+        }
+        if status.success() {
             return Ok(output);
         }
         let complaint = tell(&String::from_utf8_lossy(&complaint));

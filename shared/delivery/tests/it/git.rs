@@ -13,12 +13,17 @@ pub(crate) struct Repository<'a> {
 
 impl<'a> Repository<'a> {
     pub(crate) fn new(rig: &'a Rig) -> Self {
-        let repository = Self { rig };
+        let repository = Self::of(rig);
         repository.git(&["init", "--quiet", "--initial-branch=main"]);
         // As hosting services allow it.
         repository.git(&["config", "uploadpack.allowFilter", "true"]);
         repository.git(&["config", "uploadpack.allowAnySHA1InWant", "true"]);
         repository
+    }
+
+    /// The one that is there.
+    pub(crate) fn of(rig: &'a Rig) -> Self {
+        Self { rig }
     }
 
     pub(crate) fn git(&self, arguments: &[&str]) -> String {
@@ -31,7 +36,7 @@ impl<'a> Repository<'a> {
         self.git(&["rev-parse", "HEAD"])
     }
 
-    async fn sync(&self, reference: &str, path: &str) -> Result<Synced, Error> {
+    pub(crate) async fn sync(&self, reference: &str, path: &str) -> Result<Synced, Error> {
         let source = Source {
             uri: format!("git+file://{}", self.rig.source_folder().display()),
             reference: reference.to_owned(),

@@ -2,4 +2,6 @@
 
 mod folder;
 mod git;
+mod hostile;
+mod killed;
 mod rig;
