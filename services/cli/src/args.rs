@@ -7,8 +7,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::{
-    apply, capacity, dev, diff, explain, namespace, plan, rebalance, resolve, screen::Color, shard,
-    simulate, watch,
+    apply, capacity, dev, diff, explain, moves, namespace, plan, rebalance, resolve, screen::Color,
+    shard, simulate, watch,
 };
 
 /// Control a fleet of Airflow clusters: say which namespaces there are, see which shard owns them.
@@ -112,6 +112,9 @@ pub enum Command {
     Resolve(resolve::Args),
     /// Say why a namespace is where it is
     Explain(explain::Args),
+    /// Move a namespace to another shard, live
+    #[command(subcommand, alias = "moves", arg_required_else_help = true)]
+    Move(moves::Command),
     /// Plan moves, look at them, carry them out
     #[command(subcommand, alias = "plans", arg_required_else_help = true)]
     Plan(plan::Command),
@@ -293,6 +296,12 @@ mod tests {
             "airfleet plan create --what-if-lose shard-a --what-if-lose zone=a",
             "airfleet plan diff one another",
             "airfleet plan apply one --yes --wait",
+            "airfleet move start payments --to shard-b --dry-run -o json",
+            "airfleet move start payments --to shard-b --force-lost-source --reason burnt --wait",
+            "airfleet move list --all --shard shard-a",
+            "airfleet move describe payments",
+            "airfleet move watch payments",
+            "airfleet move abort payments --reason why",
             "airfleet rebalance freeze --reason audit",
             "airfleet capacity -o json",
             "airfleet simulate --namespaces 1000 --shards 10 --days 3 --lose-zone 1:region-0-zone-0",

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use airfleet_proto::{
+    moves::v1::move_service_client::MoveServiceClient,
     placement::v1::placement_service_client::PlacementServiceClient,
     registry::v1::registry_service_client::RegistryServiceClient,
     router::v1::router_service_client::RouterServiceClient,
@@ -27,6 +28,9 @@ pub type Router = Service<RouterServiceClient<Transport>>;
 
 /// The router, asked about placement.
 pub type Placement = Service<PlacementServiceClient<Transport>>;
+
+/// The router, asked about moves.
+pub type Moves = Service<MoveServiceClient<Transport>>;
 
 /// A service with all its replicas.
 pub struct Service<C> {
@@ -60,6 +64,13 @@ pub fn router(config: &ClientConfig, timeout: Duration) -> Result<Router> {
 pub fn placement(config: &ClientConfig, timeout: Duration) -> Result<Placement> {
     Service::new("router", config, timeout, |transport| {
         PlacementServiceClient::new(transport).max_decoding_message_size(ANSWER_MAX_BYTES)
+    })
+}
+
+/// The router at its configured place, asked about moves.
+pub fn moves(config: &ClientConfig, timeout: Duration) -> Result<Moves> {
+    Service::new("router", config, timeout, |transport| {
+        MoveServiceClient::new(transport).max_decoding_message_size(ANSWER_MAX_BYTES)
     })
 }
 

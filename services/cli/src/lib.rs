@@ -19,6 +19,7 @@ pub mod explain;
 pub mod files;
 pub mod follow;
 pub mod human;
+pub mod moves;
 pub mod namespace;
 pub mod nearest;
 pub mod pages;
@@ -95,6 +96,7 @@ async fn run(cli: Cli, screen: &mut Screen) -> Result<Exit> {
         Command::Shard(command) => shard::run(&mut Session::start(screen, flags)?, command).await,
         Command::Resolve(args) => resolve::run(&mut Session::start(screen, flags)?, args).await,
         Command::Explain(args) => explain::run(&mut Session::start(screen, flags)?, args).await,
+        Command::Move(command) => moves::run(&mut Session::start(screen, flags)?, command).await,
         Command::Plan(command) => plan::run(&mut Session::start(screen, flags)?, command).await,
         Command::Rebalance(command) => {
             rebalance::run(&mut Session::start(screen, flags)?, command).await

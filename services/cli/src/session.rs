@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     args::{Connection, DoneForm},
-    client::{self, Placement, Registry, Router},
+    client::{self, Moves, Placement, Registry, Router},
     config, document,
     error::Result,
     screen::Screen,
@@ -21,6 +21,8 @@ pub struct Session<'a> {
     pub router: Router,
     /// The router, asked about placement.
     pub placement: Placement,
+    /// The router, asked about moves.
+    pub moves: Moves,
 }
 
 impl<'a> Session<'a> {
@@ -33,6 +35,7 @@ impl<'a> Session<'a> {
             registry: client::registry(&settings.value.registry(), timeout)?,
             router: client::router(&settings.value.router(), timeout)?,
             placement: client::placement(&settings.value.router(), timeout)?,
+            moves: client::moves(&settings.value.router(), timeout)?,
         })
     }
 

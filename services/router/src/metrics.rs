@@ -158,6 +158,8 @@ struct LeaderGauges {
     manifest_revision: IntGauge,
     manifest_lag: IntGauge,
     residues: IntGaugeVec,
+    moves: IntGaugeVec,
+    moves_alarming: IntGauge,
     frozen: IntGauge,
     thrashed: IntGauge,
     peak: Gauge,
@@ -236,6 +238,8 @@ impl Fleet {
             }
             gauges.manifest_lag.set(0);
             gauges.residues.reset();
+            gauges.moves.reset();
+            gauges.moves_alarming.set(0);
             return;
         };
         let taken_in = leader.manifest_revision().0;
@@ -252,6 +256,11 @@ impl Fleet {
         gauges.mean.set(leader.fleet().mean_peak() as f64 / 1e6);
         gauges.manifest_revision.set(taken_in);
         gauges.manifest_lag.set((heard - taken_in).max(0));
+        let (phases, alarming) = leader.move_counts();
+        for (phase, count) in phases {
+            gauges.moves.with_label_values(&[phase.name()]).set(count);
+        }
+        gauges.moves_alarming.set(alarming);
         let residues = leader.residues().counts();
         for (state, count) in [
             ("awaited", residues.awaited),
@@ -371,6 +380,15 @@ impl LeaderGauges {
                  that it is fenced; the new owner waits), waived (the same, and an operator let \
                  another run it), kept (its rows, until their time), purging. Told by the leader.",
                 &["state"],
+            ),
+            moves: registry.gauges(
+                "router_moves",
+                "Moves that have not ended, by phase. Told by the leader.",
+                &["phase"],
+            ),
+            moves_alarming: registry.gauge(
+                "router_moves_alarming",
+                "Moves that can only go on and have not for a while. Told by the leader.",
             ),
             manifest_lag: registry.gauge(
                 "router_manifest_lag_revisions",

@@ -245,7 +245,6 @@ async fn a_namespace_moves_and_everybody_can_see_it() {
     until(&replica, wire::MovePhase::Quiescing).await;
     let ask = router::ResolveRequest {
         target: Some(router::resolve_request::Target::Namespace("one".into())),
-        ..Default::default()
     };
     let resolved = replica.client.clone().resolve(ask).await.unwrap().into_inner();
     assert_eq!(resolved.state(), router::AssignmentState::Moving);

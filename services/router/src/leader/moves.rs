@@ -117,6 +117,16 @@ impl Leader {
         lock(&self.moves)
     }
 
+    /// Moves that have not ended, by phase; and how many of all somebody should look at.
+    pub(crate) fn move_counts(&self) -> (Vec<(Phase, i64)>, i64) {
+        let (policy, now_us) = (self.moves_policy(), self.tools.clock.unix_micros());
+        let moves = self.moves();
+        let in_phase = |phase| moves.iter().filter(|row| row.phase == phase).count() as i64;
+        let open = Phase::ALL.into_iter().filter(|phase| !phase.is_final());
+        let alarming = moves.iter().filter(|row| policy.is_alarming(row, now_us)).count();
+        (open.map(|phase| (phase, in_phase(phase))).collect(), alarming as i64)
+    }
+
     /// How moves are made.
     pub(crate) fn moves_policy(&self) -> Policy {
         Policy { retention: self.tools.keep_retired, ..Policy::default() }

@@ -1,0 +1,240 @@
+//! Moves in words.
+
+use std::fmt::Write as _;
+
+use airfleet_proto::moves::v1::{Move, MoveFinding, MovePhase, MoveSeverity};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    document::timestamp,
+    human,
+    screen::{Paint, Tone},
+    table::{Cell, Table, or_none},
+};
+
+/// The last word of an enum's value.
+fn word(name: &str, prefix: &str) -> String {
+    name.strip_prefix(prefix).unwrap_or(name).to_owned()
+}
+
+fn phase(phase: MovePhase) -> String {
+    word(phase.as_str_name(), "MOVE_PHASE_")
+}
+
+fn severity(severity: MoveSeverity) -> String {
+    word(severity.as_str_name(), "MOVE_SEVERITY_")
+}
+
+fn when(time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
+    time.and_then(timestamp)
+}
+
+/// A finding in one line.
+pub(super) fn finding(one: &MoveFinding) -> String {
+    let MoveFinding { code, message, remedy, .. } = one;
+    format!("{} {code}: {message}; {remedy}", severity(one.severity()))
+}
+
+/// A finding for scripts.
+pub(super) fn finding_value(one: &MoveFinding) -> Value {
+    json!({
+        "code": one.code,
+        "severity": severity(one.severity()),
+        "message": one.message,
+        "remedy": one.remedy,
+    })
+}
+
+/// A move in one line: where it is and what it waits for.
+pub(super) fn line(one: &Move) -> String {
+    let mut text = format!(
+        "move/{} {} {} -> {}: {}",
+        one.id,
+        one.namespace,
+        one.source_shard,
+        one.target_shard,
+        phase(one.phase())
+    );
+    if !one.waiting.is_empty() {
+        let _ = write!(text, ", {}", one.waiting);
+    }
+    if let Some(error) = &one.last_error
+        && one.finish_time.is_none_or(|_| one.phase() == MovePhase::Aborted)
+    {
+        let _ = write!(text, " ({}: {})", error.code, error.message);
+    }
+    if one.alarming {
+        text.push_str(" [needs a look]");
+    }
+    text
+}
+
+/// All of a move, for people.
+pub(super) fn text(one: &Move) -> String {
+    let now = Timestamp::now();
+    let mut text = String::new();
+    let mut tell = |name: &str, value: String| {
+        if !value.is_empty() {
+            let _ = writeln!(text, "{:<14} {value}", format!("{name}:"));
+        }
+    };
+    let at = |time| when(time).map(|time| human::time_and_age(time, now)).unwrap_or_default();
+    tell("Move", one.id.clone());
+    tell("Namespace", format!("{} (generation {} as it began)", one.namespace, one.generation));
+    tell("From", one.source_shard.clone());
+    tell("To", one.target_shard.clone());
+    let alarm = if one.alarming { ", needs a look" } else { "" };
+    tell("Phase", format!("{}, try {}{alarm}", phase(one.phase()), one.attempt));
+    tell("Since", at(one.phase_time));
+    tell("Waiting", one.waiting.clone());
+    if let Some(error) = &one.last_error {
+        let during = phase(error.phase());
+        tell("Last error", format!("{}: {} (in {during})", error.code, error.message));
+    }
+    if let Some(cancel) = &one.cancel {
+        tell("Aborted by", format!("{}: {}", cancel.actor, cancel.reason));
+    }
+    if let Some(progress) = &one.progress {
+        let counts = [
+            ("running", progress.running),
+            ("queued", progress.queued),
+            ("deferred", progress.deferred),
+        ];
+        let counts = counts.map(|(what, count)| format!("{count} {what}")).join(", ");
+        tell("Tasks", counts);
+        if progress.copied_bytes > 0 {
+            tell("Copied", human::bytes(progress.copied_bytes));
+        }
+        let there = |connected: bool| if connected { "connected" } else { "away" };
+        let (source, target) = (there(progress.source_connected), there(progress.target_connected));
+        tell("Agents", format!("source {source}, target {target}"));
+        if progress.ahead > 0 {
+            tell("Ahead", human::count(progress.ahead, "move"));
+        }
+    }
+    tell("Asked by", format!("{} {}", one.requested_by, one.reason).trim().to_owned());
+    tell("Begun", at(one.create_time));
+    tell("Quiesced", at(one.quiesce_time));
+    tell("Flipped", at(one.flip_time));
+    tell("Ended", at(one.finish_time));
+    text
+}
+
+/// Moves as a table.
+pub(super) fn table(moves: &[Move], paint: Paint) -> String {
+    let now = Timestamp::now();
+    let mut table = Table::new(["MOVE", "NAMESPACE", "FROM", "TO", "PHASE", "AGE", "WAITING"]);
+    for one in moves {
+        let tone = match one.phase() {
+            MovePhase::Done => Tone::Good,
+            MovePhase::Aborted | MovePhase::Aborting => Tone::Warn,
+            _ if one.alarming => Tone::Bad,
+            _ => Tone::Plain,
+        };
+        table.row([
+            one.id.as_str().into(),
+            one.namespace.as_str().into(),
+            one.source_shard.as_str().into(),
+            one.target_shard.as_str().into(),
+            Cell::toned(tone, phase(one.phase())),
+            when(one.create_time).map(|time| human::age(time, now)).unwrap_or_default().into(),
+            or_none(&one.waiting),
+        ]);
+    }
+    table.render(paint, "")
+}
+
+/// A move for scripts.
+pub(super) fn value(one: &Move) -> Value {
+    let time = |time| when(time).map(|time| time.to_string());
+    json!({
+        "id": one.id,
+        "namespace": one.namespace,
+        "sourceShard": one.source_shard,
+        "targetShard": one.target_shard,
+        "generation": one.generation,
+        "phase": phase(one.phase()),
+        "phaseTime": time(one.phase_time),
+        "deadlineTime": time(one.deadline_time),
+        "attempt": one.attempt,
+        "waiting": one.waiting,
+        "alarming": one.alarming,
+        "lastError": one.last_error.as_ref().map(|error| json!({
+            "code": error.code,
+            "message": error.message,
+            "phase": phase(error.phase()),
+            "time": time(error.time),
+        })),
+        "cancel": one.cancel.as_ref().map(|cancel| json!({
+            "actor": cancel.actor,
+            "reason": cancel.reason,
+            "time": time(cancel.time),
+        })),
+        "forceLostSource": one.options.as_ref().is_some_and(|options| options.force_lost_source),
+        "requestedBy": one.requested_by,
+        "reason": one.reason,
+        "createTime": time(one.create_time),
+        "quiesceTime": time(one.quiesce_time),
+        "flipTime": time(one.flip_time),
+        "finishTime": time(one.finish_time),
+        "progress": one.progress.as_ref().map(|progress| json!({
+            "running": progress.running,
+            "queued": progress.queued,
+            "deferred": progress.deferred,
+            "copiedBytes": progress.copied_bytes,
+            "sourceConnected": progress.source_connected,
+            "targetConnected": progress.target_connected,
+            "ahead": progress.ahead,
+        })),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use airfleet_proto::moves::v1::MoveFailure;
+
+    use super::*;
+
+    fn one() -> Move {
+        Move {
+            id: "m-1".into(),
+            namespace: "payments".into(),
+            source_shard: "shard-a".into(),
+            target_shard: "shard-b".into(),
+            phase: MovePhase::Quiescing.into(),
+            waiting: "waits for tasks to finish: 2 running, 0 queued, 0 deferred".into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_line_says_where_it_is_and_what_it_waits_for() {
+        assert_eq!(
+            line(&one()),
+            "move/m-1 payments shard-a -> shard-b: QUIESCING, waits for tasks to finish: 2 \
+             running, 0 queued, 0 deferred"
+        );
+        let error = MoveFailure {
+            code: "NOT_DRAINED".into(),
+            message: "slow".into(),
+            ..Default::default()
+        };
+        let aborted = Move {
+            phase: MovePhase::Aborted.into(),
+            waiting: String::new(),
+            last_error: Some(error),
+            finish_time: Some(prost_types::Timestamp::default()),
+            ..one()
+        };
+        assert!(line(&aborted).ends_with("ABORTED (NOT_DRAINED: slow)"), "{}", line(&aborted));
+        let done = Move { phase: MovePhase::Done.into(), ..aborted };
+        assert!(line(&done).ends_with("DONE"), "what was overcome is not told: {}", line(&done));
+    }
+
+    #[test]
+    fn every_form_names_the_phase() {
+        assert_eq!(value(&one())["phase"], "QUIESCING");
+        assert!(text(&one()).contains("QUIESCING, try 0"));
+    }
+}
