@@ -291,6 +291,39 @@ proptest! {
     }
 
     #[test]
+    fn placing_then_rebalancing_moves_nothing(
+        shards in 1..8_usize, count in 0..80_usize, demand in 1..=400_i64, seed in any::<u64>(),
+    ) {
+        // Of one size: others may come in an order that only an exchange levels, and it is made then.
+        const CAPACITY: i64 = 10_000;
+        let all = (0..shards).map(|at| {
+            Shard::new(format!("shard-{at}").parse().unwrap(), vec![CAPACITY])
+        });
+        let mut problem = Problem::new(&["dags"], Policy::default(), all.collect());
+        let room = CAPACITY * shards as i64 / 3;
+        let mut board = problem.board().clone();
+        let count = count.min((room / demand) as usize);
+        for at in 0..count {
+            let needs = board.needs(&[demand], &Constraints::default(), None, "");
+            let (chosen, _) = board.choose(&needs).0.expect("there is room");
+            board.add(&needs, chosen);
+            problem.push(&Member {
+                name: format!("ns-{at:03}").parse().unwrap(),
+                demand: &[demand],
+                constraints: &Constraints::default(),
+                pinned: None,
+                affinity: "",
+                shard: Some(&format!("shard-{chosen}")),
+                to: None,
+                cost: 1,
+                hold: Hold::None,
+            });
+        }
+        let outcome = problem.rebalance(&Settings { seed, ..Settings::default() }, 1, &never);
+        prop_assert!(outcome.steps.is_empty(), "{:?}", outcome);
+    }
+
+    #[test]
     fn any_number_of_threads_gives_the_same_answer(fleet in fleets(), settings in settings()) {
         let problem = fleet.problem();
         let one = problem.rebalance(&settings, 1, &never);
