@@ -7,10 +7,12 @@
 //! Invariant: of all shards at most one is ever told to be [`Role::Active`] for a namespace, and
 //! an agent never goes back to a generation below one that it has seen ([`Desired::follows`]).
 
+mod plan;
 mod residue;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::plan::{FenceFound, Found, Overtaken, Presence, Step, next_step};
 pub use self::residue::{Fence, Residue, ResidueStep, owner_role};
 use crate::ids::Generation;
 
