@@ -570,6 +570,35 @@ fn a_generated_fleet_is_brought_to_within_a_percent_with_few_moves() {
 }
 
 #[test]
+fn a_fleet_of_all_sizes_that_was_placed_one_by_one_is_left_as_it_is() {
+    for (weights, seed) in [Weights::Lognormal(150), Weights::Ratio(20), Weights::PowerLaw(20)]
+        .into_iter()
+        .flat_map(|weights| (1..=40).map(move |seed| (weights, seed)))
+    {
+        let recipe = Recipe {
+            namespaces: 4_000,
+            shards: 20,
+            weights,
+            seed,
+            start: Start::Unplaced,
+            ..Recipe::default()
+        };
+        let problem = recipe.generate();
+        let mut board = problem.board().clone();
+        let mut snapshot = Snapshot::of(&problem, 0, &|_| 0);
+        for at in 0..problem.len() as u32 {
+            let needs = problem.needs_of(at);
+            let (chosen, _) = board.choose(&needs).0.expect("there is room");
+            board.add(&needs, chosen);
+            let shard = board.shape().shard(chosen).unwrap().name.clone();
+            snapshot.namespaces[at as usize].shard = Some(shard);
+        }
+        let outcome = snapshot.problem().unwrap().rebalance(&Settings::default(), 2, &never);
+        assert!(outcome.steps.is_empty(), "{weights:?} {seed}: {outcome:?}");
+    }
+}
+
+#[test]
 fn a_whole_fleet_without_shards_is_placed() {
     let recipe =
         Recipe { namespaces: 20_000, shards: 50, start: Start::Unplaced, ..Recipe::default() };
