@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test lint bench build proto docs clean
+.PHONY: help setup demo test fuzz lint bench build proto docs clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -18,8 +18,15 @@ demo: ## Two real Airflow shards, 55 real namespaces: the main job, start to end
 # `cargo test` builds the binaries that tests start, too: those of every package with tests of its
 # own. Building them before would compile half of everything again, for other features.
 test: setup ## All tests, on real PostgreSQL, Redis, RabbitMQ, Prometheus and Airflow
-	@cargo test --workspace --locked
+	@export PROPTEST_RNG_SEED="$${PROPTEST_RNG_SEED:-1}"
+	cargo test --workspace --locked
 	scripts/test-python.sh
+
+# Properties only, or nearly: what else these crates test in their own code takes a few seconds.
+fuzz: ## Properties on new cases, many more of them; CASES=100000 says how many
+	@PROPTEST_CASES="$(or $(CASES),10000)" cargo test --locked \
+		-p airfleet-domain -p airfleet-delivery -p airfleet-router -p airfleet-shard-agent \
+		--lib --test 'routing_*' -- $(ONLY)
 
 lint: ## Formatting, clippy, dependency rules, protocol style
 	@cargo fmt --all --check

@@ -73,8 +73,10 @@ impl Work<'_> {
                 change = change.plus(coming);
                 self.put(namespace, origin);
                 change.0[4] = self.missing() - missing;
+                // Another of its spread group may have come meanwhile: a higher level that gains
+                // does not make up for a limit.
                 let worse = change.0[..7].iter().find(|c| **c != 0).is_some_and(|c| *c > 0);
-                if worse {
+                if worse || self.is_bunched(namespace, origin) {
                     self.put(namespace, now);
                 }
             }

@@ -692,6 +692,51 @@ fn a_circle_is_broken_by_a_detour_or_left_out() {
 }
 
 #[test]
+fn what_goes_back_finds_its_place_in_its_spread_group_taken() {
+    // Two of group 1 go in turn through one place in a failure domain; undoing the move of the
+    // first gains on a higher level, and would leave both there.
+    let members = [
+        (11, 1, 0, 1),
+        (21, 2, 0, 1),
+        (4, 8, 0, 1),
+        (29, 1, 3, 1),
+        (1, 1, 3, 0),
+        (26, 3, 3, 1),
+        (16, 7, 3, 2),
+        (12, 13, 0, 2),
+        (4, 4, 3, 0),
+        (30, 1, 3, 1),
+        (33, 5, 3, 1),
+        (29, 3, 3, 1),
+        (16, 9, 3, 2),
+        (31, 8, 3, 1),
+        (34, 0, 3, 1),
+        (25, 8, 3, 1),
+    ];
+    let namespaces = members.map(|(dags, shard, asks, group)| Member8 {
+        demand: [dags, 0],
+        shard,
+        to: None,
+        asks,
+        group,
+        mates: 0,
+        cost: 1,
+        hold: false,
+    });
+    let fleet = Fleet {
+        policy: Policy {
+            tolerance: 0,
+            group_max_per_domain: 1,
+            resilience: false,
+            ..Policy::default()
+        },
+        shards: vec![(95, 5, 4), (91, 1, 5), (38, 5, 4), (150, 5, 5), (20, 0, 3)],
+        namespaces: namespaces.into(),
+    };
+    check(&fleet.problem(), &Settings { seed: 0, ..Settings::default() }).unwrap();
+}
+
+#[test]
 fn a_gain_that_is_not_worth_it_moves_nothing() {
     let recipe = Recipe { namespaces: 500, shards: 10, ..Recipe::default() };
     let problem = recipe.generate();

@@ -312,7 +312,7 @@ impl<'a> Work<'a> {
     }
 
     /// Whether a namespace's failure domain has more of its spread group than it may.
-    fn is_bunched(&self, namespace: u32, shard: u32) -> bool {
+    pub(super) fn is_bunched(&self, namespace: u32, shard: u32) -> bool {
         let most = self.problem.board.policy.group_max_per_domain;
         let group = self.problem.group[namespace as usize];
         let domain = self.shape.domain_of(shard);
