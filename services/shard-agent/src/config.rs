@@ -8,12 +8,12 @@ use airfleet_domain::{
     resources::Resources,
 };
 use airfleet_runtime::config::{
-    ClientConfig, ConnectionUrl, DurationText, ServerConfig, TelemetryConfig,
+    ClientConfig, ConnectionUrl, DurationText, Secret, ServerConfig, TelemetryConfig,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::delivery::DeliveryConfig;
+use crate::{delivery::DeliveryConfig, reconcile::RetentionConfig};
 
 /// Port of the agent's own HTTP listener, unless told.
 pub const DEFAULT_PORT: u16 = 7403;
@@ -38,6 +38,10 @@ pub struct AgentConfig {
     pub report: ReportConfig,
     /// DAG files: where they are delivered to.
     pub delivery: DeliveryConfig,
+    /// Values of variables and connections that manifests name.
+    pub secrets: SecretsConfig,
+    /// Removing what happened too long ago.
+    pub retention: RetentionConfig,
     /// From where on a signal is a reason for a worse verdict.
     pub thresholds: ThresholdsConfig,
     /// What the shard can take. Dimensions that are 0 are left to the manifest.
@@ -58,6 +62,8 @@ impl Default for AgentConfig {
             broker: BrokerConfig::default(),
             report: ReportConfig::default(),
             delivery: DeliveryConfig::default(),
+            secrets: SecretsConfig::default(),
+            retention: RetentionConfig::default(),
             thresholds: ThresholdsConfig::default(),
             capacity: CapacityConfig::default(),
             server: ServerConfig::on_port(DEFAULT_PORT),
@@ -71,6 +77,18 @@ impl AgentConfig {
     pub fn shard_name(&self) -> Result<ShardName, Invalid> {
         self.shard.parse()
     }
+}
+
+/// Where values of variables and connections come from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecretsConfig {
+    /// Folder of secret files: `<folder>/<namespace>/<file>`, where a manifest names the file. A
+    /// variable's file holds its text, a connection's a URI or JSON.
+    pub folder: Option<PathBuf>,
+    /// Airflow's `core.fernet_key`, under which it keeps values in its database. Without one they
+    /// are kept in the clear, as Airflow does without one.
+    pub fernet_key: Option<Secret>,
 }
 
 /// Where an Airflow keeps its state and answers.

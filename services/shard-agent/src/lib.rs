@@ -4,6 +4,8 @@
 //! judging its health, for adding up what each namespace uses, and for reporting that to the
 //! router over one stream that the agent dials. It alone holds the shard's credentials.
 //!
+//! It also brings the shard to what it is to be for each namespace ([`reconcile`]).
+//!
 //! Invariant: nothing secret leaves the agent, and nothing of the shard is changed by looking at
 //! it. A router that is away costs nothing but reports; a shard that is away costs nothing but the
 //! truth about it.
@@ -22,14 +24,16 @@ mod metrics;
 mod observe;
 mod owners;
 mod probe;
+mod reconcile;
 mod report;
 mod reporting;
+mod secrets;
 pub mod simulate;
 mod summary;
 mod usage;
 mod words;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use airfleet_domain::ids::Invalid;
 use airfleet_runtime::{
@@ -45,16 +49,18 @@ use uuid::Uuid;
 pub use self::{
     config::{
         AgentConfig, AirflowConfig, BrokerConfig, CapacityConfig, DEFAULT_PORT, ReportConfig,
-        ThresholdsConfig,
+        SecretsConfig, ThresholdsConfig,
     },
     delivery::{DeliveryConfig, DeliveryMetrics},
     link::LoadError,
+    reconcile::RetentionConfig,
     summary::{NamespaceSummary, ProbeSummary, SignalSummary, Summary},
 };
 use self::{
     link::{Attachment, Identity, Outbox, Roles},
     metrics::AgentMetrics,
     observe::Observer,
+    reconcile::{Board, Foreign, Shard, keep_asking, keep_reconciling},
     reporting::keep_reporting,
 };
 
@@ -93,6 +99,14 @@ pub enum Error {
     /// A part of the agent ended.
     #[error("the agent stopped")]
     Lifecycle(#[source] lifecycle::Error),
+}
+
+impl From<reconcile::SetUpError> for Error {
+    fn from(error: reconcile::SetUpError) -> Self {
+        let what = error.to_string();
+        let source = words::chain(&error).replacen(&format!("{what}: "), "", 1).into();
+        Self::Probe { what, source }
+    }
 }
 
 impl From<observe::SetUpError> for Error {
@@ -136,6 +150,11 @@ pub async fn run(
     let observer = Observer::start(&config, roles.owners(), &metrics)?;
     let replicas = Replicas::new(&config.router).map_err(Error::Router)?;
     let outbox = Outbox::new(FULL_INTERVAL, metrics.clone());
+    let board = Board::new(outbox.clone(), roles.owners(), metrics.clone());
+    let delivery_metrics = DeliveryMetrics::new(&node.metrics);
+    let reconciled = Shard::new(&config, board, metrics.clone(), delivery_metrics)?;
+    let reconciled = Arc::new(reconciled);
+    let (foreign, heard) = Foreign::new();
     let (report_interval, interval) = watch::channel(config.report.interval);
     let (looked, attached) =
         (node.readiness.condition("probes"), node.readiness.condition("router"));
@@ -148,16 +167,23 @@ pub async fn run(
         interval,
         metrics.clone(),
         Some(looked),
+        Some(foreign.clone()),
         stop.clone(),
     );
     tasks.spawn_critical("reporting", reporting);
     tasks.spawn("roles", roles.clone().keep_saving(stop.clone()));
+    let asking =
+        keep_asking(reconciled.clone(), outbox.clone(), roles.owners(), heard, stop.clone());
+    tasks.spawn_critical("foreign DAGs", asking);
+    let reconciling = keep_reconciling(reconciled, roles.orders(), stop.clone());
+    tasks.spawn_critical("reconciler", reconciling);
     let attachment = Attachment {
         identity: identity(shard.to_string(), VERSION),
         config: config.router.clone(),
         replicas,
         outbox,
         roles,
+        foreign: Some(foreign),
         report_interval,
         metrics,
         condition: Some(attached),

@@ -8,6 +8,10 @@ use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec}
 
 use crate::probe::Observe;
 
+/// Buckets for the time that it takes to reach a role. Seconds.
+const ROLE_BUCKETS: &[f64] =
+    &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
+
 /// The agent's own metrics. Clones share them; all simulated agents of a process share one.
 #[derive(Clone, Debug)]
 pub(crate) struct AgentMetrics {
@@ -19,6 +23,14 @@ pub(crate) struct AgentMetrics {
     /// Times that a stream was asked for.
     pub(crate) connects: IntCounter,
     verdict: IntGaugeVec,
+    /// Events that no router kept in time.
+    pub(crate) events_dropped: IntCounter,
+    /// Namespaces by what became of the last look at them.
+    pub(crate) namespaces: IntGaugeVec,
+    /// Passes over a namespace, by their end.
+    pub(crate) passes: IntCounterVec,
+    /// Time from an order to the role being reached.
+    pub(crate) role_seconds: HistogramVec,
 }
 
 impl AgentMetrics {
@@ -48,6 +60,26 @@ impl AgentMetrics {
                 "agent_verdict",
                 "1 for the last verdict on the shard, 0 for the others.",
                 &["verdict"],
+            ),
+            events_dropped: metrics.counter(
+                "agent_events_dropped_total",
+                "Events that were dropped because no router kept them in time.",
+            ),
+            namespaces: metrics.gauges(
+                "agent_namespaces",
+                "Namespaces of the shard: settled, on their way, or blocked by an obstacle.",
+                &["state"],
+            ),
+            passes: metrics.counters(
+                "agent_passes_total",
+                "Passes over a namespace: settled, waiting, or the code of what was in the way.",
+                &["result"],
+            ),
+            role_seconds: metrics.histograms(
+                "agent_role_seconds",
+                "Time from an order to a role being reached.",
+                &["role"],
+                ROLE_BUCKETS,
             ),
         }
     }

@@ -174,6 +174,7 @@ impl Observer {
             namespaces: usage.map(|usage| Arc::new(usage.namespaces)).unwrap_or_default(),
             airflow_version: self.airflow_version.clone(),
             schema_revision: self.revision.borrow().clone(),
+            ..State::default()
         };
         Sighting { state, signals }
     }

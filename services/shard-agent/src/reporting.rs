@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{link::Outbox, metrics::AgentMetrics, observe::Source};
+use crate::{link::Outbox, metrics::AgentMetrics, observe::Source, reconcile::Foreign};
 
 /// Bounds of what an agent may be told.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -26,6 +26,7 @@ pub(crate) async fn keep_reporting(
     mut interval: watch::Receiver<Duration>,
     metrics: AgentMetrics,
     condition: Option<Condition>,
+    foreign: Option<Foreign>,
     shutdown: Shutdown,
 ) -> Result<(), Infallible> {
     let mut due = Instant::now() + phase(bounded(*interval.borrow_and_update()));
@@ -36,6 +37,9 @@ pub(crate) async fn keep_reporting(
             () = shutdown.triggered() => return Ok(()),
         };
         metrics.judged(state.verdict());
+        if let Some(foreign) = &foreign {
+            foreign.counted(state.unowned_dags);
+        }
         outbox.put(state);
         if let Some(condition) = &condition {
             condition.met();

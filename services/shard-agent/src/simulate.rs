@@ -113,13 +113,14 @@ impl Simulation {
             replicas,
             outbox: outbox.clone(),
             roles,
+            foreign: None,
             report_interval,
             metrics: metrics.clone(),
             condition: None,
             shutdown: shutdown.clone(),
         };
         let reporting =
-            keep_reporting(source, outbox, interval, metrics.clone(), None, shutdown.clone());
+            keep_reporting(source, outbox, interval, metrics.clone(), None, None, shutdown.clone());
         tasks.spawn(async move {
             let (Ok(()), Ok(())) = tokio::join!(attachment.keep(), reporting);
         });

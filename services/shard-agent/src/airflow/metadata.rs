@@ -55,6 +55,9 @@ pub enum Error {
         /// As the database says it.
         source: sqlx::Error,
     },
+    /// The database took too long, or too many wait for it.
+    #[error("the metadata database did not answer within {} s", .0.as_secs())]
+    Late(Duration),
     /// The database refused or failed.
     #[error("cannot {doing}")]
     Database {

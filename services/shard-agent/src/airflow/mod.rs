@@ -17,6 +17,7 @@ pub mod api;
 mod dialect;
 pub mod fence;
 pub mod metadata;
+pub(crate) mod objects;
 mod session;
 
 use std::{collections::HashMap, time::Duration};

@@ -20,7 +20,7 @@ use tokio::{
 use tonic::{Code, Status, Streaming};
 
 use super::{Outbox, Roles};
-use crate::{backoff::Backoff, metrics::AgentMetrics};
+use crate::{backoff::Backoff, metrics::AgentMetrics, reconcile::Foreign};
 
 /// How often a report is a full one where the router does not say.
 pub(super) const FULL_INTERVAL: Duration = Duration::from_mins(1);
@@ -61,6 +61,8 @@ pub(crate) struct Attachment {
     pub(crate) replicas: Replicas,
     pub(crate) outbox: Outbox,
     pub(crate) roles: Roles,
+    /// Who hears of the owners of DAGs; nobody in a simulation.
+    pub(crate) foreign: Option<Foreign>,
     pub(crate) report_interval: watch::Sender<Duration>,
     pub(crate) metrics: AgentMetrics,
     /// Told whether a router took the agent in.
@@ -231,7 +233,12 @@ impl Attachment {
 
     fn obey(&self, response: AttachResponse) -> Result<(), Status> {
         match response.message {
-            Some(Message::ReportAck(ack)) => self.outbox.acknowledge(&ack),
+            Some(Message::ReportAck(ack)) => {
+                self.outbox.acknowledge(&ack);
+                if let Some(foreign) = &self.foreign {
+                    foreign.changed(ack.prefixes_revision);
+                }
+            }
             Some(Message::DesiredRoles(roles)) => {
                 let refused =
                     |refused: super::roles::Refused| Status::unavailable(refused.to_string());
@@ -240,9 +247,10 @@ impl Attachment {
             Some(Message::Welcome(_)) => {
                 return Err(Status::internal("the router welcomed the agent twice"));
             }
-            Some(Message::OwnersAnswer(_)) => {
-                tracing::debug!("the router answered a question that was not asked");
-            }
+            Some(Message::OwnersAnswer(answer)) => match &self.foreign {
+                Some(foreign) => foreign.answered(answer),
+                None => tracing::debug!("the router answered a question that was not asked"),
+            },
             Some(Message::Inspect(_)) => {
                 tracing::debug!("this agent does not inspect its shard for moves yet");
             }

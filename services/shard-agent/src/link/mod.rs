@@ -13,5 +13,5 @@ pub use self::roles::LoadError;
 pub(crate) use self::{
     attach::{Attachment, Identity},
     outbox::Outbox,
-    roles::Roles,
+    roles::{Order, Orders, Roles},
 };

@@ -3,8 +3,12 @@
 //! A report is made at the moment at which the transport takes it, from the newest state and from
 //! what went out before it. So a slow router gets fewer reports, never older ones, and one that
 //! was replaced by a newer one leaves no gap.
+//!
+//! A change of a role goes out at once and not with the next look at the shard, for somebody may be
+//! waiting for it. Events wait until the router has kept them; of too many the oldest are dropped.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -12,14 +16,20 @@ use std::{
 };
 
 use airfleet_proto::agent::v1::{
-    AttachRequest, Hello, ReportAck, Welcome, attach_request::Message,
+    AttachRequest, Event, Hello, OwnersQuery, ReportAck, Welcome, attach_request::Message,
 };
 use futures::Stream;
 
 use crate::{
     metrics::AgentMetrics,
-    report::{State, Tracker},
+    report::{ObservedRoles, State, Tracker},
 };
+
+/// Most events in one report.
+const EVENTS_MAX: usize = 100;
+
+/// Most events that wait for a router. They take at most about 600 bytes each.
+const WAITING_MAX: usize = 10_000;
 
 /// Shared by who observes, who sends and who receives. Clones are the same.
 #[derive(Debug, Clone)]
@@ -36,6 +46,13 @@ struct Inner {
     hello: Option<Hello>,
     /// Whether the router welcomed the agent on this stream.
     welcomed: bool,
+    roles: Arc<ObservedRoles>,
+    /// What happened and is not known to be kept, the oldest first.
+    events: VecDeque<Event>,
+    /// Events at the front of it that went out, and the report that they went out with.
+    told: Option<(usize, i64)>,
+    /// What is to be asked next.
+    query: Option<OwnersQuery>,
     waker: Option<Waker>,
     metrics: AgentMetrics,
 }
@@ -56,6 +73,10 @@ impl Outbox {
             stream: 0,
             hello: None,
             welcomed: false,
+            roles: Arc::default(),
+            events: VecDeque::new(),
+            told: None,
+            query: None,
             waker: None,
             metrics,
         })))
@@ -67,6 +88,39 @@ impl Outbox {
         inner.newest = Some(state);
         inner.unsent = true;
         inner.wake();
+    }
+
+    /// What the shard is for each namespace now. Told at once.
+    pub(crate) fn put_roles(&self, roles: Arc<ObservedRoles>) {
+        let mut inner = self.lock();
+        inner.roles = roles;
+        inner.unsent = inner.newest.is_some();
+        inner.wake();
+    }
+
+    /// Something happened.
+    pub(crate) fn put_event(&self, event: Event) {
+        let mut inner = self.lock();
+        if inner.events.len() == WAITING_MAX {
+            inner.events.pop_front();
+            inner.metrics.events_dropped.inc();
+            inner.told = inner.told.map(|(count, sequence)| (count.saturating_sub(1), sequence));
+        }
+        inner.events.push_back(event);
+        inner.unsent = inner.newest.is_some();
+        inner.wake();
+    }
+
+    /// Asks whose DAGs some are. A question that was not sent yet is dropped.
+    pub(crate) fn ask(&self, query: OwnersQuery) {
+        let mut inner = self.lock();
+        inner.query = Some(query);
+        inner.wake();
+    }
+
+    /// Whether a router listens.
+    pub(crate) fn is_welcome(&self) -> bool {
+        self.lock().welcomed
     }
 
     /// Versions as last observed, for a Hello: of Airflow and of its schema.
@@ -84,6 +138,8 @@ impl Outbox {
         inner.stream += 1;
         inner.hello = Some(hello);
         inner.welcomed = false;
+        inner.told = None;
+        inner.query = None;
         inner.wake();
         Outgoing { outbox: self.clone(), stream: inner.stream }
     }
@@ -103,7 +159,18 @@ impl Outbox {
 
     /// The router took a report in.
     pub(super) fn acknowledge(&self, ack: &ReportAck) {
-        self.lock().tracker.acknowledge(ack, Instant::now());
+        let mut inner = self.lock();
+        inner.tracker.acknowledge(ack, Instant::now());
+        if let Some((count, _)) = inner.told.take_if(|(_, sequence)| *sequence <= ack.sequence) {
+            if !ack.keep_events {
+                inner.events.drain(..count);
+            }
+            // The next ones, or the same again, with the next report.
+            if !inner.events.is_empty() && !ack.keep_events {
+                inner.unsent = inner.newest.is_some();
+                inner.wake();
+            }
+        }
     }
 
     /// How long the router has owed an acknowledgement.
@@ -135,10 +202,22 @@ impl Inner {
         if let Some(hello) = self.hello.take() {
             return Some(Message::Hello(hello));
         }
-        if !(self.welcomed && self.unsent) {
+        if !self.welcomed {
             return None;
         }
-        let report = self.tracker.next(self.newest.as_ref()?, Instant::now());
+        if let Some(query) = self.query.take() {
+            return Some(Message::OwnersQuery(query));
+        }
+        if !self.unsent {
+            return None;
+        }
+        let newest = self.newest.as_mut()?;
+        newest.roles = self.roles.clone();
+        let mut report = self.tracker.next(newest, Instant::now());
+        if self.told.is_none() && !self.events.is_empty() {
+            report.events = self.events.iter().take(EVENTS_MAX).cloned().collect();
+            self.told = Some((report.events.len(), report.sequence));
+        }
         self.unsent = false;
         self.metrics.reported(report.full);
         Some(Message::Report(report))
@@ -211,6 +290,70 @@ mod tests {
         let Some(Message::Report(report)) = next(&mut outgoing) else { panic!("no report") };
         assert_eq!((report.sequence, report.unowned_dags), (1, 3));
         assert_eq!(next(&mut outgoing), None);
+    }
+
+    fn event(id: usize) -> Event {
+        Event { id: id.to_string(), ..Event::default() }
+    }
+
+    #[test]
+    fn events_are_told_until_they_are_kept() {
+        let outbox = outbox();
+        outbox.put(state(1));
+        (0..150).for_each(|id| outbox.put_event(event(id)));
+        let mut outgoing = outbox.begin(Hello::default());
+        next(&mut outgoing);
+        outbox.welcome(&welcome());
+        let told = |outgoing: &mut Outgoing| match next(outgoing) {
+            Some(Message::Report(report)) => {
+                let ids: Vec<usize> =
+                    report.events.iter().map(|event| event.id.parse().unwrap()).collect();
+                (report.sequence, ids)
+            }
+            other => panic!("{other:?}"),
+        };
+        let (sequence, ids) = told(&mut outgoing);
+        assert_eq!(ids, (0..100).collect::<Vec<_>>());
+        // While it is not known what became of them, they are not told again.
+        outbox.put(state(2));
+        assert_eq!(told(&mut outgoing).1, Vec::<usize>::new());
+        outbox.acknowledge(&ReportAck { sequence, keep_events: true, ..Default::default() });
+        outbox.put(state(3));
+        let (sequence, ids) = told(&mut outgoing);
+        assert_eq!(ids, (0..100).collect::<Vec<_>>());
+        outbox.acknowledge(&ReportAck { sequence, ..Default::default() });
+        assert_eq!(told(&mut outgoing).1, (100..150).collect::<Vec<_>>());
+        // A stream that broke before the router said so: again.
+        let mut outgoing = outbox.begin(Hello::default());
+        next(&mut outgoing);
+        outbox.welcome(&welcome());
+        let (sequence, ids) = told(&mut outgoing);
+        assert_eq!(ids, (100..150).collect::<Vec<_>>());
+        outbox.acknowledge(&ReportAck { sequence, ..Default::default() });
+        outbox.put(state(4));
+        assert_eq!(told(&mut outgoing).1, Vec::<usize>::new());
+    }
+
+    #[test]
+    fn a_role_is_told_at_once() {
+        let outbox = outbox();
+        outbox.put(state(1));
+        let mut outgoing = outbox.begin(Hello::default());
+        next(&mut outgoing);
+        outbox.welcome(&welcome());
+        assert!(matches!(next(&mut outgoing), Some(Message::Report(report)) if report.full));
+        let role = airfleet_proto::agent::v1::ObservedRole {
+            namespace: "pay".to_owned(),
+            generation: 4,
+            ..Default::default()
+        };
+        let roles = ObservedRoles::from([("pay".parse().unwrap(), Arc::new(role.clone()))]);
+        outbox.put_roles(Arc::new(roles));
+        let Some(Message::Report(report)) = next(&mut outgoing) else { panic!("no report") };
+        assert_eq!((report.full, report.roles), (false, vec![role]));
+        outbox.put_roles(Arc::default());
+        let Some(Message::Report(report)) = next(&mut outgoing) else { panic!("no report") };
+        assert_eq!((report.roles.len(), report.removed_roles), (0, vec!["pay".to_owned()]));
     }
 
     #[tokio::test]

@@ -1,33 +1,87 @@
 //! What the router wants this shard to be for each namespace.
 //!
 //! Responsible for taking in desired roles in order, for refusing a router that was replaced, and
-//! for remembering both over a restart. Invariant: the term never goes back, not even by a restart
-//! where a folder to remember in was given. It must not know what roles lead to.
+//! for remembering both over a restart. It must not know what roles lead to.
+//!
+//! # Invariants
+//! - The term never goes back, not even by a restart where a folder to remember in was given; nor
+//!   does the place of a namespace's order within a term.
+//! - An order is on disk before anybody is given it to obey. Where the disk refuses, it is obeyed all
+//!   the same: the fence in the metadata database remembers its place, and a namespace that must
+//!   stop is not kept running by a full disk.
+//! - A namespace that the router has no word for is quarantined, not forgotten: the router may be
+//!   wrong, or set up anew. Only one that it said to be absent is let go.
 
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use airfleet_domain::ids::{NamespaceName, Prefix};
-use airfleet_proto::agent::v1 as wire;
+use airfleet_domain::{
+    ids::{Generation, NamespaceName, Prefix, Revision},
+    manifest::Workload,
+    moves::Seen,
+    roles::{Desired, Role},
+};
+use airfleet_proto::{agent::v1 as wire, convert};
 use airfleet_runtime::lifecycle::Shutdown;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
 
 use crate::owners::Owners;
 
 /// Most namespaces of one shard. What goes beyond is left out, and said so.
 const NAMESPACES_MAX: usize = 100_000;
 
-/// What is remembered is written at most this often.
-const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+/// What could not be written down is tried again after this time.
+const SAVE_RETRY: Duration = Duration::from_secs(1);
+
+/// How the file is written. One of another format is read for its term alone.
+const FORMAT: u32 = 2;
+
+/// Orders by namespace.
+pub(crate) type Orders = BTreeMap<NamespaceName, Order>;
+
+/// What the shard is to be for one namespace, and what it is to have for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// The role that the router last named, and its generation.
+    pub(crate) desired: Desired,
+    /// Revision at which it was committed.
+    pub(crate) revision: Revision,
+    /// dag_id prefixes that are the namespace's own.
+    pub(crate) prefixes: Vec<String>,
+    /// What the manifest declares.
+    pub(crate) workload: Workload,
+    /// Revision of that manifest.
+    pub(crate) manifest_revision: i64,
+    /// Whether the router has no word for it (any more).
+    pub(crate) quarantined: bool,
+}
+
+impl Order {
+    /// Its place among all orders of the namespace.
+    pub(crate) fn place(&self) -> Seen {
+        Seen { generation: self.desired.generation, revision: self.revision }
+    }
+
+    /// What to be. In quarantine that is as little as can be without deleting anything.
+    pub(crate) fn effective(&self) -> Desired {
+        if self.quarantined && self.desired.role.has_workload() {
+            return Desired { role: Role::Quiesced, generation: self.desired.generation };
+        }
+        self.desired
+    }
+}
 
 /// The roles of one shard. Clones are the same.
 #[derive(Debug, Clone)]
@@ -37,6 +91,8 @@ pub(crate) struct Roles(Arc<Shared>);
 struct Shared {
     inner: Mutex<Inner>,
     owners: watch::Sender<Arc<Owners>>,
+    /// What may be obeyed: it was written down.
+    orders: watch::Sender<Arc<Orders>>,
     file: Option<PathBuf>,
     changed: Notify,
 }
@@ -46,22 +102,19 @@ struct Inner {
     book: Book,
     /// Of the last message on this stream; none before the first.
     sequence: Option<i64>,
+    /// Namespaces that a full answer has named so far, while its last piece has not come.
+    named: Option<BTreeSet<NamespaceName>>,
 }
 
 /// What is remembered over a restart.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Book {
+    #[serde(default)]
+    format: u32,
     /// The highest term seen.
     term: i64,
-    namespaces: BTreeMap<NamespaceName, Desired>,
-}
-
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Desired {
-    prefixes: Vec<String>,
-    /// As on the wire: `airfleet.common.v1.Role`.
-    role: i32,
-    generation: i64,
+    #[serde(default)]
+    namespaces: Arc<Orders>,
 }
 
 /// Why a message of the router was not obeyed.
@@ -121,7 +174,7 @@ impl Roles {
         let failed = |source| LoadError::File { path: path.clone(), source };
         std::fs::create_dir_all(folder).map_err(failed)?;
         let book = match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text)
+            Ok(text) => Book::read(&text)
                 .map_err(|source| LoadError::Damaged { path: path.clone(), source })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Book::default(),
             Err(error) => return Err(failed(error)),
@@ -131,8 +184,9 @@ impl Roles {
 
     fn from_book(book: Book, file: Option<PathBuf>) -> Self {
         let owners = watch::Sender::new(Arc::new(book.owners()));
-        let inner = Mutex::new(Inner { book, sequence: None });
-        Self(Arc::new(Shared { inner, owners, file, changed: Notify::new() }))
+        let orders = watch::Sender::new(book.namespaces.clone());
+        let inner = Mutex::new(Inner { book, sequence: None, named: None });
+        Self(Arc::new(Shared { inner, owners, orders, file, changed: Notify::new() }))
     }
 
     /// Whose DAG is whose, as it changes.
@@ -140,11 +194,17 @@ impl Roles {
         self.0.owners.subscribe()
     }
 
+    /// What is to be obeyed, as it changes.
+    pub(crate) fn orders(&self) -> watch::Receiver<Arc<Orders>> {
+        self.0.orders.subscribe()
+    }
+
     /// A router took the agent in, for `term`.
     pub(super) fn begin(&self, term: i64) -> Result<(), Refused> {
         let mut inner = self.lock();
         inner.meet(term)?;
         inner.sequence = None;
+        inner.named = None;
         self.0.changed.notify_one();
         Ok(())
     }
@@ -156,20 +216,31 @@ impl Roles {
         if let Some(seen) = inner.sequence.filter(|seen| told.sequence <= *seen) {
             return Err(Refused::OutOfOrder { told: told.sequence, seen });
         }
-        // What was remembered is good until somebody speaks; then only what is said counts.
-        let anew = told.full || inner.sequence.is_none();
         inner.sequence = Some(told.sequence);
+        if told.full {
+            inner.named = Some(BTreeSet::new());
+        }
         let before = inner.book.namespaces.clone();
-        if anew {
-            inner.book.namespaces.clear();
+        let orders = Arc::make_mut(&mut inner.book.namespaces);
+        for name in told.removed.iter().filter_map(|name| name.parse().ok()) {
+            let_go(orders, &name);
         }
-        for name in told.removed {
-            if let Ok(name) = name.parse::<NamespaceName>() {
-                inner.book.namespaces.remove(&name);
-            }
-        }
+        let mut named = Vec::with_capacity(told.roles.len());
         for role in told.roles {
-            inner.book.insert(role);
+            named.extend(insert(orders, role));
+        }
+        if let Some(all) = &mut inner.named {
+            all.extend(named);
+        }
+        if !told.more
+            && let Some(all) = inner.named.take()
+        {
+            let orders = Arc::make_mut(&mut inner.book.namespaces);
+            let unnamed: Vec<_> =
+                orders.keys().filter(|name| !all.contains(*name)).cloned().collect();
+            for name in unnamed {
+                let_go(orders, &name);
+            }
         }
         if inner.book.namespaces != before {
             let owners = Arc::new(inner.book.owners());
@@ -180,29 +251,40 @@ impl Roles {
         Ok(())
     }
 
-    /// Writes what is to be remembered, again and again until shutdown, and a last time then.
+    /// Writes down what is to be remembered and then gives it out to be obeyed, again and again
+    /// until shutdown.
     pub(crate) async fn keep_saving(self, shutdown: Shutdown) {
-        let Some(file) = &self.0.file else { return };
         let mut saved = None;
         while !shutdown.is_triggered() {
+            let again = sleep(SAVE_RETRY);
             tokio::select! {
                 () = self.0.changed.notified() => {}
+                () = again, if saved.is_none() => {}
                 () = shutdown.triggered() => {}
             }
             let book = self.lock().book.clone();
-            if saved.as_ref() != Some(&book) {
-                match save(file.clone(), book.clone()).await {
-                    Ok(()) => saved = Some(book),
-                    Err(error) => {
-                        tracing::error!(%error, file = %file.display(), "cannot remember roles");
-                    }
+            if saved.as_ref() == Some(&book) {
+                continue;
+            }
+            let orders = book.namespaces.clone();
+            saved = match self.save(book.clone()).await {
+                Ok(()) => Some(book),
+                Err(error) => {
+                    tracing::error!("cannot remember roles: {error}");
+                    None
                 }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(SAVE_INTERVAL) => {}
-                () = shutdown.triggered() => {}
-            }
+            };
+            self.0.orders.send_if_modified(|given| {
+                let changed = **given != *orders;
+                *given = orders;
+                changed
+            });
         }
+    }
+
+    async fn save(&self, book: Book) -> io::Result<()> {
+        let Some(file) = self.0.file.clone() else { return Ok(()) };
+        tokio::task::spawn_blocking(move || write(&file, &book)).await.map_err(io::Error::other)?
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -225,29 +307,79 @@ impl Inner {
 }
 
 impl Book {
-    fn insert(&mut self, role: wire::DesiredRole) {
-        let Ok(name) = role.namespace.parse::<NamespaceName>() else {
-            tracing::warn!(name = ?short(&role.namespace), "passing over a malformed namespace name");
-            return;
-        };
-        if self.namespaces.len() >= NAMESPACES_MAX && !self.namespaces.contains_key(&name) {
-            tracing::error!(%name, most = NAMESPACES_MAX, "passing over a namespace: too many");
-            return;
+    /// What another version wrote is told anew by the router; its term counts.
+    fn read(text: &[u8]) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Outline {
+            #[serde(default)]
+            format: u32,
+            term: i64,
         }
-        let (good, bad): (Vec<_>, Vec<_>) =
-            role.prefixes.into_iter().partition(|prefix| prefix.parse::<Prefix>().is_ok());
-        if let Some(bad) = bad.first() {
-            tracing::warn!(%name, prefix = ?short(bad), "passing over a malformed prefix");
+        let outline: Outline = serde_json::from_slice(text)?;
+        if outline.format == FORMAT {
+            return serde_json::from_slice(text);
         }
-        let desired = Desired { prefixes: good, role: role.role, generation: role.generation };
-        self.namespaces.insert(name, desired);
+        Ok(Self { term: outline.term, ..Self::default() })
     }
 
     fn owners(&self) -> Owners {
-        Owners::new(
-            self.namespaces.iter().map(|(name, desired)| (name, desired.prefixes.as_slice())),
-        )
+        Owners::new(self.namespaces.iter().map(|(name, order)| (name, order.prefixes.as_slice())))
     }
+}
+
+/// The router has no word for a namespace.
+fn let_go(orders: &mut Orders, name: &NamespaceName) {
+    match orders.get_mut(name) {
+        Some(order) if order.desired.role == Role::Absent => {
+            orders.remove(name);
+        }
+        Some(order) if !order.quarantined => {
+            tracing::warn!(%name, role = %order.desired.role, "the router does not name this namespace: quarantined");
+            order.quarantined = true;
+        }
+        _ => {}
+    }
+}
+
+/// Takes in an order, if it is one and none that came after it is known. Gives the name, also of one
+/// that is refused: the router has a word for it.
+fn insert(orders: &mut Orders, told: wire::DesiredRole) -> Option<NamespaceName> {
+    let Ok(name) = told.namespace.parse::<NamespaceName>() else {
+        tracing::warn!(name = ?short(&told.namespace), "passing over a malformed namespace name");
+        return None;
+    };
+    if orders.len() >= NAMESPACES_MAX && !orders.contains_key(&name) {
+        tracing::error!(%name, most = NAMESPACES_MAX, "passing over a namespace: too many");
+        return None;
+    }
+    let Some(role) = convert::role(told.role()) else {
+        tracing::warn!(%name, role = told.role, "passing over a role that this agent does not know");
+        return Some(name);
+    };
+    let (prefixes, bad): (Vec<_>, Vec<_>) =
+        told.prefixes.into_iter().partition(|prefix| prefix.parse::<Prefix>().is_ok());
+    if let Some(bad) = bad.first() {
+        tracing::warn!(%name, prefix = ?short(bad), "passing over a malformed prefix");
+    }
+    let order = Order {
+        desired: Desired { role, generation: Generation(told.generation) },
+        revision: Revision(told.revision),
+        prefixes,
+        workload: told.workload.map(Into::into).unwrap_or_default(),
+        manifest_revision: told.manifest_revision,
+        quarantined: false,
+    };
+    let known = orders.get(&name).map(Order::place);
+    if let Some(seen) = known.filter(|seen| !seen.admits(order.place())) {
+        tracing::warn!(
+            %name, generation = order.desired.generation.0, revision = order.revision.0,
+            seen_generation = seen.generation.0, seen_revision = seen.revision.0,
+            "passing over an order that was overtaken"
+        );
+        return Some(name);
+    }
+    orders.insert(name.clone(), order);
+    Some(name)
 }
 
 fn short(text: &str) -> String {
@@ -255,14 +387,20 @@ fn short(text: &str) -> String {
 }
 
 /// Writes beside the file and renames, so that a crash leaves the old one or the new one.
-async fn save(file: PathBuf, book: Book) -> io::Result<()> {
-    let write = move || {
+fn write(file: &Path, book: &Book) -> io::Result<()> {
+    let told =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
+    let replace = || {
         let beside = file.with_extension("json.new");
-        let text = serde_json::to_vec(&book)?;
+        let text = serde_json::to_vec(&Book { format: FORMAT, ..book.clone() })?;
         let mut written = std::fs::File::create(&beside)?;
         io::Write::write_all(&mut written, &text)?;
         written.sync_all()?;
-        std::fs::rename(&beside, &file)
+        std::fs::rename(&beside, file)?;
+        match file.parent() {
+            Some(folder) => std::fs::File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
     };
-    tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
+    replace().map_err(told)
 }

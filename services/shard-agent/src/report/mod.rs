@@ -27,11 +27,18 @@ use airfleet_domain::{
 };
 use airfleet_proto::agent::v1 as wire;
 use jiff::Timestamp;
+use prost::Message as _;
 
 pub(crate) use self::track::Tracker;
 
 /// Most namespaces in one report. One takes at most 150 bytes.
 pub(crate) const NAMESPACES_MAX: usize = 10_000;
+
+/// Size of all roles in one report. A router takes in messages of 4 MiB.
+const ROLES_BYTES_MAX: usize = 1 << 20;
+
+/// What is told of the role of each namespace.
+pub(crate) type ObservedRoles = BTreeMap<NamespaceName, Arc<wire::ObservedRole>>;
 
 /// What one namespace uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -67,6 +74,8 @@ pub(crate) struct State {
     pub(crate) airflow_version: String,
     /// Alembic revision of the metadata database; empty where it is not known.
     pub(crate) schema_revision: String,
+    /// What the shard is for each namespace that it has a role for.
+    pub(crate) roles: Arc<ObservedRoles>,
 }
 
 impl State {
@@ -82,7 +91,7 @@ impl State {
     }
 }
 
-fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+pub(crate) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     let nanos_of_second = at.as_nanosecond().rem_euclid(1_000_000_000);
     let seconds = at.as_nanosecond().div_euclid(1_000_000_000);
     prost_types::Timestamp {
@@ -109,6 +118,8 @@ fn full(state: &State) -> (wire::Report, State) {
         let fit = state.namespaces.iter().take(NAMESPACES_MAX);
         known.namespaces = Arc::new(fit.map(|(name, seen)| (name.clone(), *seen)).collect());
     }
+    let roles = RoleChanges::between(&ObservedRoles::new(), &state.roles);
+    known.roles = roles.after(&Arc::default(), &state.roles);
     let report = wire::Report {
         full: true,
         observe_time: Some(timestamp(state.observed_at)),
@@ -124,6 +135,7 @@ fn full(state: &State) -> (wire::Report, State) {
         unowned_dags: state.unowned_dags,
         airflow_version: state.airflow_version.clone(),
         schema_revision: state.schema_revision.clone(),
+        roles: roles.wire(),
         ..wire::Report::default()
     };
     (report, known)
@@ -175,6 +187,8 @@ fn changes(known: &State, state: &State) -> Option<(wire::Report, State)> {
         namespaces.extend(changed.iter().map(|(name, seen)| ((*name).clone(), **seen)));
         after.namespaces = Arc::new(namespaces);
     }
+    let roles = RoleChanges::between(&known.roles, &state.roles);
+    after.roles = roles.after(&known.roles, &state.roles);
 
     let report = wire::Report {
         full: false,
@@ -188,9 +202,65 @@ fn changes(known: &State, state: &State) -> Option<(wire::Report, State)> {
         unowned_dags: state.unowned_dags,
         airflow_version: changed_text(&known.airflow_version, &state.airflow_version),
         schema_revision: changed_text(&known.schema_revision, &state.schema_revision),
+        roles: roles.wire(),
+        removed_roles: roles.removed.iter().map(ToString::to_string).collect(),
         ..wire::Report::default()
     };
     Some((report, after))
+}
+
+/// How roles differ, as far as it fits into a report.
+struct RoleChanges {
+    removed: Vec<NamespaceName>,
+    changed: Vec<Arc<wire::ObservedRole>>,
+    /// Whether everything did fit.
+    whole: bool,
+}
+
+impl RoleChanges {
+    fn between(known: &ObservedRoles, now: &ObservedRoles) -> Self {
+        let mut changes = Self { removed: Vec::new(), changed: Vec::new(), whole: true };
+        let mut room = ROLES_BYTES_MAX;
+        for name in known.keys().filter(|name| !now.contains_key(*name)) {
+            room = room.saturating_sub(name.as_str().len() + 4);
+            changes.removed.push(name.clone());
+        }
+        for (name, role) in now {
+            let is_known =
+                known.get(name).is_some_and(|before| Arc::ptr_eq(before, role) || before == role);
+            if is_known {
+                continue;
+            }
+            let size = role.encoded_len() + 8;
+            // One of any size goes by itself.
+            if size > room && !changes.changed.is_empty() {
+                changes.whole = false;
+                break;
+            }
+            room = room.saturating_sub(size);
+            changes.changed.push(role.clone());
+        }
+        changes
+    }
+
+    /// What is known once these were told.
+    fn after(&self, known: &Arc<ObservedRoles>, now: &Arc<ObservedRoles>) -> Arc<ObservedRoles> {
+        if self.whole {
+            return now.clone();
+        }
+        let mut after = (**known).clone();
+        for name in &self.removed {
+            after.remove(name);
+        }
+        let told =
+            self.changed.iter().filter_map(|role| Some((role.namespace.parse().ok()?, role)));
+        after.extend(told.map(|(name, role)| (name, role.clone())));
+        Arc::new(after)
+    }
+
+    fn wire(&self) -> Vec<wire::ObservedRole> {
+        self.changed.iter().map(|role| (**role).clone()).collect()
+    }
 }
 
 fn changed_text(known: &str, now: &str) -> String {

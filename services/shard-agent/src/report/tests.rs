@@ -19,6 +19,7 @@ struct Router {
     unowned_dags: i64,
     airflow_version: String,
     schema_revision: String,
+    roles: BTreeMap<String, wire::ObservedRole>,
 }
 
 impl Router {
@@ -41,6 +42,12 @@ impl Router {
         }
         for namespace in report.namespaces {
             self.namespaces.insert(namespace.namespace.clone(), namespace);
+        }
+        for name in report.removed_roles {
+            assert!(self.roles.remove(&name).is_some(), "{name} was not there");
+        }
+        for role in report.roles {
+            self.roles.insert(role.namespace.clone(), role);
         }
         self.unowned_dags = report.unowned_dags;
         if !report.airflow_version.is_empty() {
@@ -68,6 +75,9 @@ impl Router {
             .map(|(name, seen)| (name.to_string(), wire_namespace(name, seen)))
             .collect();
         assert_eq!(self.namespaces, expected);
+        let expected: BTreeMap<_, _> =
+            state.roles.iter().map(|(name, role)| (name.to_string(), (**role).clone())).collect();
+        assert_eq!(self.roles, expected);
     }
 }
 
@@ -85,6 +95,7 @@ prop_compose! {
         signal in -1..3_i64,
         unowned_dags in 0..2_i64,
         versions in prop::array::uniform2("(|3.3.1|3.3.2)"),
+        roles in prop::collection::btree_map("[abc]{3}", 0..3_i64, 0..5),
     ) -> State {
         let [airflow_version, schema_revision] = versions;
         let reason = |(code, observed): (usize, i64)| Reason {
@@ -109,6 +120,7 @@ prop_compose! {
             unowned_dags,
             airflow_version,
             schema_revision,
+            roles: Arc::new(roles.iter().map(|(name, generation)| role(name, *generation)).collect()),
         }
     }
 }
@@ -175,6 +187,34 @@ proptest! {
             router.assert_knows(state);
             prop_assert_eq!(tracker.waited(now), Duration::ZERO);
         }
+    }
+}
+
+fn role(namespace: &str, generation: i64) -> (NamespaceName, Arc<wire::ObservedRole>) {
+    let role = wire::ObservedRole {
+        namespace: namespace.to_owned(),
+        generation,
+        ..wire::ObservedRole::default()
+    };
+    (namespace.parse().unwrap(), Arc::new(role))
+}
+
+#[test]
+fn roles_that_do_not_fit_follow() {
+    let obstacle = wire::Obstacle { message: "x".repeat(100_000), ..Default::default() };
+    let large = |number: usize| {
+        let (name, role) = role(&format!("ns-{number:06}"), 1);
+        let role = wire::ObservedRole { obstacle: Some(obstacle.clone()), ..(*role).clone() };
+        (name, Arc::new(role))
+    };
+    let state = State { roles: Arc::new((0..25).map(large).collect()), ..State::default() };
+    let (mut tracker, mut router) = (Tracker::new(FULL_INTERVAL), Router::default());
+    let now = Instant::now();
+    for expected in [10, 20, 25] {
+        let report = tracker.next(&state, now);
+        assert!(report.encoded_len() <= super::ROLES_BYTES_MAX + 10_000);
+        router.take(report);
+        assert_eq!(router.roles.len(), expected);
     }
 }
 

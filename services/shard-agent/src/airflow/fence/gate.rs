@@ -239,6 +239,35 @@ pub async fn forget(tx: &mut Transaction, prefixes: &[String]) -> Result<(), Err
     Ok(())
 }
 
+/// Takes away all that the fence knows of a namespace. Its DAGs stay as they are; whoever owns their
+/// prefixes then decides about them.
+pub async fn let_go(tx: &mut Transaction, order: Order<'_>) -> Result<(), GateError> {
+    lock_namespace(tx, order).await?;
+    forget(tx, order.prefixes).await?;
+    for table in ["airfleet_fence", "airfleet_role"] {
+        tx.execute(
+            "let a namespace go",
+            &format!("DELETE FROM {{schema}}.{table} WHERE namespace = $1"),
+            &[Bind::Text(order.namespace)],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// Task instances of a namespace that may still change something (they run, or a worker or the
+/// triggerer may take them up), and when a scheduler last beat, in microseconds since 1970-01-01 UTC.
+/// A scheduler may be about to queue a task that it found before; when it has beaten again it is not.
+pub async fn activity(tx: &mut Transaction, prefixes: &[String]) -> Result<(i64, i64), Error> {
+    tx.query_as(
+        "SELECT (SELECT count(*) FROM {schema}.task_instance d WHERE d.state IN              ('queued', 'running', 'restarting', 'deferred')              AND EXISTS (SELECT FROM unnest($1) p WHERE starts_with(d.dag_id, p))),            coalesce((SELECT CAST(extract(epoch FROM max(latest_heartbeat)) * 1000000 AS bigint)              FROM {schema}.job WHERE job_type = 'SchedulerJob' AND state = 'running'), 0)",
+    )
+    .bind(prefixes.to_vec())
+    .fetch_one(tx.connection())
+    .await
+    .map_err(Error::of("look at what runs"))
+}
+
 /// Writes that the role of the last order is reached completely.
 pub async fn reached(tx: &mut Transaction, order: Order<'_>) -> Result<(), GateError> {
     lock_namespace(tx, order).await?;

@@ -46,6 +46,9 @@ CREATE TABLE IF NOT EXISTS {schema}.airfleet_owned (
   kind      text        NOT NULL,
   name      text        NOT NULL,
   namespace text        NOT NULL,
+  -- Digest of what the manifest declared when it was last made so: where it is still declared so and
+  -- found otherwise, somebody else changed it.
+  declared  text        NOT NULL,
   since     timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (kind, name)
 );

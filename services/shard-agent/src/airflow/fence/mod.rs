@@ -18,6 +18,7 @@
 pub mod gate;
 mod setup;
 
+pub(crate) use self::setup::trigger_state;
 pub use self::setup::{
     Installed, NamespaceStatus, Removal, RemoveError, Status, TriggerState, install, remove, status,
 };

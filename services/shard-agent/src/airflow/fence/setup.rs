@@ -289,7 +289,7 @@ async fn version(tx: &mut Transaction) -> Result<Option<(i64, String, String)>, 
 }
 
 /// How the trigger is, and whether its functions are those of this version.
-pub(super) async fn trigger_state(tx: &mut Transaction) -> Result<TriggerState, Error> {
+pub(crate) async fn trigger_state(tx: &mut Transaction) -> Result<TriggerState, Error> {
     let found: Option<(String, String, Option<String>)> = tx
         .query_as(
             "SELECT CAST(t.tgenabled AS text), p.prosrc, \

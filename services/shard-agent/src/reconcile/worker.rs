@@ -1,0 +1,254 @@
+//! The worker of one namespace: when it looks, and what it tells.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant as Clock},
+};
+
+use airfleet_domain::{ids::NamespaceName, roles::Role};
+use airfleet_proto::{agent::v1 as wire, common::v1 as common};
+use jiff::Timestamp;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Shard,
+    pass::{Ending, Memory, Outcome, Pass, Problem},
+    retention::Keeper,
+    spread,
+};
+use crate::{backoff::Backoff, link::Order, report::timestamp};
+
+const BACKOFF_FIRST: Duration = Duration::from_millis(500);
+const BACKOFF_MOST: Duration = Duration::from_secs(30);
+
+/// An obstacle as it is told: with how long and how often it was met.
+#[derive(Debug)]
+struct Met {
+    problem: Problem,
+    attempts: i64,
+    since: Timestamp,
+}
+
+/// Works on one namespace until it is let go.
+pub(super) struct Worker {
+    shard: Arc<Shard>,
+    name: NamespaceName,
+    orders: watch::Receiver<Option<Arc<Order>>>,
+    memory: Memory,
+    met: Option<Met>,
+    backoff: Backoff,
+    retention: Keeper,
+    /// When the present order came, until its role is reached.
+    ordered_at: Option<Clock>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        shard: Arc<Shard>,
+        name: NamespaceName,
+        orders: watch::Receiver<Option<Arc<Order>>>,
+    ) -> Self {
+        Self {
+            shard,
+            name,
+            orders,
+            memory: Memory::default(),
+            met: None,
+            backoff: Backoff::new(BACKOFF_FIRST, BACKOFF_MOST),
+            retention: Keeper::default(),
+            ordered_at: Some(Clock::now()),
+        }
+    }
+
+    /// Gives the namespace back once it was let go.
+    pub(super) async fn run(mut self) -> NamespaceName {
+        let mut last = self.orders.borrow_and_update().clone();
+        let shard = self.shard.clone();
+        loop {
+            let current = self.orders.borrow_and_update().clone();
+            let is_let_go = current.is_none();
+            let order = match current.or_else(|| last.clone()) {
+                Some(order) if is_let_go => Arc::new(absent(&order)),
+                Some(order) => order,
+                None => return self.name,
+            };
+            if last.as_ref() != Some(&order) && !is_let_go {
+                self.renewed(last.as_deref(), &order);
+                last = Some(order.clone());
+            }
+            let pass = Pass { shard: &shard, name: &self.name, order: &order };
+            let permit = shard.passes.acquire();
+            let outcome = async {
+                let _permit = permit.await;
+                pass.run(&mut self.memory, is_let_go).await
+            };
+            let outcome = tokio::select! {
+                outcome = outcome => Some(outcome),
+                // Whatever was begun for the order before is left where it is.
+                Ok(()) = self.orders.changed() => None,
+            };
+            let Some(outcome) = outcome else { continue };
+            if is_let_go && outcome.ending == Ending::Settled {
+                shard.board.let_go(&self.name);
+                return self.name;
+            }
+            let due = self.tell(&order, &outcome).await;
+            let is_at_rest = outcome.ending == Ending::Settled && !is_let_go;
+            self.retention.keep(&shard, &self.name, &order, is_at_rest);
+            tokio::select! {
+                () = sleep_until(due) => {}
+                Ok(()) = self.orders.changed() => {}
+            }
+        }
+    }
+
+    /// Another order came.
+    fn renewed(&mut self, before: Option<&Order>, now: &Order) {
+        self.backoff.reset();
+        if before.is_none_or(|before| before.effective() != now.effective()) {
+            self.ordered_at = Some(Clock::now());
+        }
+        if now.quarantined && before.is_none_or(|before| !before.quarantined) {
+            let message = format!(
+                "the router no longer names this namespace for the shard, which was to be {}: its \
+                 DAGs are paused, and nothing is deleted",
+                now.desired.role
+            );
+            self.shard.board.happened(self.name.as_str(), "QUARANTINED", message, true);
+        }
+    }
+
+    /// Tells what came of a pass, and says when the next one is due.
+    async fn tell(&mut self, order: &Order, outcome: &Outcome) -> Instant {
+        let desired = order.effective();
+        let board = self.shard.board.clone();
+        let name = self.name.clone();
+        let name = name.as_str();
+        let result = match (&outcome.obstacle, outcome.ending) {
+            (Some(problem), _) => problem.code.as_str(),
+            (None, Ending::Settled) => "settled",
+            (None, Ending::Waiting(_)) => "waiting",
+        };
+        self.shard.metrics.passes.with_label_values(&[result]).inc();
+        if let Some(running) = outcome.reached_now {
+            let seconds = self.ordered_at.take().map(|at| at.elapsed().as_secs_f64());
+            if let Some(seconds) = seconds {
+                let of_role =
+                    self.shard.metrics.role_seconds.with_label_values(&[desired.role.name()]);
+                of_role.observe(seconds);
+            }
+            let took = seconds.map(|s| format!(" after {s:.1} s")).unwrap_or_default();
+            let dags = match desired.role {
+                Role::Active => format!("; {running} DAGs run"),
+                _ => String::new(),
+            };
+            let message =
+                format!("{} at generation {}{took}{dags}", desired.role, desired.generation.0);
+            board.happened(name, "ROLE_REACHED", message, false);
+        }
+        for (code, message, warning) in &outcome.events {
+            board.happened(name, code, message.clone(), *warning);
+        }
+        let due = match (&outcome.obstacle, outcome.ending) {
+            (Some(problem), _) => {
+                if problem.is_lasting {
+                    self.backoff.slow_down();
+                }
+                Instant::now() + self.backoff.next_wait().max(Duration::from_millis(100))
+            }
+            (None, Ending::Waiting(pause)) => Instant::now() + pause,
+            (None, Ending::Settled) => {
+                self.backoff.reset();
+                spread(self.shard.pause())
+            }
+        };
+        self.meet(outcome.obstacle.clone());
+        if let Some(sight) = &outcome.sight {
+            let (role, generation, at) = match sight.reached {
+                Some((role, generation, at)) => (common::Role::from(role), generation, Some(at)),
+                None => (common::Role::Unspecified, 0, None),
+            };
+            let findings = self.shard.findings.of(name).await;
+            let has_dags = desired.role.has_workload();
+            board.is(
+                &self.name,
+                wire::ObservedRole {
+                    namespace: name.to_owned(),
+                    role: role.into(),
+                    generation,
+                    target_role: common::Role::from(desired.role).into(),
+                    target_generation: desired.generation.0,
+                    obstacle: self.met.as_ref().map(Met::wire),
+                    release: self.memory.release.clone(),
+                    drift: outcome.drift.clone(),
+                    violations: if has_dags { findings.violations.clone() } else { Vec::new() },
+                    violation_count: if has_dags { findings.count } else { 0 },
+                    fenced_dags: if sight.is_open() { 0 } else { sight.listed },
+                    role_time: at
+                        .and_then(|at| Timestamp::from_microsecond(at).ok())
+                        .map(timestamp),
+                    manifest_revision: self.memory.manifest_revision,
+                },
+            );
+        } else if let (Some(met), Some(told)) = (&self.met, board.told(&self.name)) {
+            // The shard cannot be looked at: what it was stands, and why it is not seen.
+            let obstacle = Some(met.wire());
+            board.is(&self.name, wire::ObservedRole { obstacle, ..(*told).clone() });
+        } else if let Some(met) = &self.met {
+            board.is(
+                &self.name,
+                wire::ObservedRole {
+                    namespace: name.to_owned(),
+                    target_role: common::Role::from(desired.role).into(),
+                    target_generation: desired.generation.0,
+                    obstacle: Some(met.wire()),
+                    ..wire::ObservedRole::default()
+                },
+            );
+        }
+        due
+    }
+
+    /// Notes what is in the way, and tells when that changes.
+    fn meet(&mut self, problem: Option<Problem>) {
+        let board = &self.shard.board;
+        match (problem, &mut self.met) {
+            (Some(problem), Some(met)) if met.problem.code == problem.code => {
+                met.attempts += 1;
+                met.problem = problem;
+            }
+            (Some(problem), met) => {
+                board.happened(self.name.as_str(), &problem.code, problem.message.clone(), true);
+                *met = Some(Met { problem, attempts: 1, since: Timestamp::now() });
+            }
+            (None, met) => {
+                if let Some(before) = met.take() {
+                    let message = format!("{} is over", before.problem.code);
+                    board.happened(self.name.as_str(), "RECOVERED", message, false);
+                }
+            }
+        }
+    }
+}
+
+impl Met {
+    fn wire(&self) -> wire::Obstacle {
+        wire::Obstacle {
+            code: self.problem.code.clone(),
+            message: self.problem.message.clone(),
+            attempts: self.attempts,
+            since_time: Some(timestamp(self.since)),
+        }
+    }
+}
+
+/// What a namespace is brought to that the router lets go: all of it gone, at the same place.
+fn absent(order: &Order) -> Order {
+    let mut order = order.clone();
+    order.desired.role = Role::Absent;
+    order.quarantined = false;
+    order
+}
