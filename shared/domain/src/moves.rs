@@ -69,7 +69,10 @@ pub use self::{
         Disagreement, Drain, End, Evidence, Mark, Observations, Obstacle, TableSum, Transfer,
         TransferState,
     },
-    order::{Order, Owner, Part, Seen, Side, Task, TransferTask, orders},
+    order::{
+        Assigned, Grounds, Order, Owner, Part, Seen, Side, Task, TransferTask, order_for, orders,
+        unfenced,
+    },
     phase::Phase,
     policy::Policy,
     residue::{Residue, ResidueStep},

@@ -7,11 +7,10 @@
 use std::collections::HashMap;
 
 use airfleet_domain::{
-    ids::{Generation, NamespaceName, Revision},
+    ids::{Generation, NamespaceName, Revision, ShardName},
     manifest::Workload,
-    moves::{Owner, Task, orders},
-    roles::{Desired, owner_role},
-    routing::Entry,
+    moves::{Assigned, Grounds, Task, order_for},
+    roles::Desired,
 };
 
 use super::Leader;
@@ -56,56 +55,45 @@ impl Leader {
 
     /// What a shard is to be for a namespace; none where it has nothing to do with it.
     pub(crate) fn desired(&self, shard: &str, namespace: &str) -> Option<DesiredRole> {
+        let shard: ShardName = shard.parse().ok()?;
         // The table first: what is newer of the residues is never more than is committed, and a
         // change of either is told again.
         let view = self.tools.live.view();
         let entry = view.table.resolve_namespace(namespace);
-        let residues = self.residues();
-        if let Some(role) = entry.and_then(|entry| self.in_move(shard, entry)) {
-            return Some(role);
-        }
-        if let Some(entry) = entry.filter(|entry| entry.shard() == Some(shard)) {
-            let others = residues.of(namespace).iter().filter(|r| r.shard.as_str() != shard);
-            return Some(DesiredRole {
-                namespace: entry.namespace_name(),
-                prefixes: entry.prefixes().map(str::to_owned).collect(),
-                desired: Desired { role: owner_role(others), generation: entry.generation() },
-                revision: entry.revision(),
-                since: entry.generation(),
-                reason: entry.reason().to_owned(),
-                task: None,
-            });
-        }
-        let left = residues.at(namespace, shard)?;
-        let revision = entry.map_or(left.revision, |entry| entry.revision().max(left.revision));
-        Some(DesiredRole {
-            namespace: left.namespace.clone(),
-            prefixes: left.prefixes.iter().map(ToString::to_string).collect(),
-            desired: left.desired(entry.map(Entry::generation)),
-            revision,
-            since: left.generation,
-            reason: left.reason.clone(),
-            task: None,
-        })
-    }
-
-    /// What an end of a move is to be; none where the shard is none, or there is no move.
-    fn in_move(&self, shard: &str, entry: &Entry) -> Option<DesiredRole> {
-        let row = self.moves().of(entry.namespace())?.clone();
-        let owner = Owner {
-            shard: entry.shard()?.parse().ok()?,
+        let owner = entry.and_then(|entry| entry.shard()).and_then(|owner| owner.parse().ok());
+        let assigned = entry.map(|entry| Assigned {
+            shard: owner.as_ref(),
             generation: entry.generation(),
             revision: entry.revision(),
+        });
+        let residues = self.residues();
+        let row = self.moves().of(namespace).cloned();
+        let left = residues.of(namespace);
+        let (order, grounds) = order_for(&shard, assigned, row.as_deref(), left)?;
+        let (since, reason) = match grounds {
+            Grounds::Move(row) => {
+                let reason = format!("moves from {} to {}: {}", row.source, row.target, row.phase);
+                (order.desired.generation, reason)
+            }
+            Grounds::Owns => (order.desired.generation, entry?.reason().to_owned()),
+            Grounds::Left(left) => (left.generation, left.reason.clone()),
         };
-        let orders = orders(&owner, Some(&row));
-        let order = orders.into_iter().find(|order| order.shard.as_str() == shard)?;
+        let (namespace, prefixes) = match (grounds, entry) {
+            (Grounds::Left(left), _) => {
+                (left.namespace.clone(), left.prefixes.iter().map(ToString::to_string).collect())
+            }
+            (_, entry) => {
+                let entry = entry?;
+                (entry.namespace_name(), entry.prefixes().map(str::to_owned).collect())
+            }
+        };
         Some(DesiredRole {
-            namespace: entry.namespace_name(),
-            prefixes: entry.prefixes().map(str::to_owned).collect(),
-            since: order.desired.generation,
+            namespace,
+            prefixes,
             desired: order.desired,
             revision: order.revision,
-            reason: format!("moves from {} to {}: {}", row.source, row.target, row.phase),
+            since,
+            reason,
             task: order.task,
         })
     }

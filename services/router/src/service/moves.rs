@@ -7,8 +7,8 @@ use airfleet_domain::{
     moves::{
         Cancel, Change, End, Left, Move, Options, Ownership, Phase, Waiting,
         preflight::{Finding, Severity, findings},
+        unfenced,
     },
-    roles::Fence,
 };
 use airfleet_runtime::status::FieldViolation;
 use futures::future::BoxFuture;
@@ -208,8 +208,8 @@ fn draft(leader: &Leader, ask: &StartMove) -> Result<Move, Error> {
     }
     let awaited = {
         let residues = leader.residues();
-        let of = residues.of(ask.namespace.as_str()).iter();
-        of.filter(|left| left.fence == Fence::Awaited).map(|left| left.shard.to_string()).next()
+        let left = unfenced(&ask.target, residues.of(ask.namespace.as_str()));
+        left.map(|left| left.shard.to_string())
     };
     if let Some(shard) = awaited {
         let why = format!("{shard}, which had it, has not said that it is fenced; start its agent");

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{History, Move, Phase};
 use crate::{
     ids::{Generation, MoveId, Revision, ShardName},
-    roles::{Desired, Role},
+    roles::{self, Desired, Role, owner_role},
 };
 
 /// Who owns a namespace, as it was committed.
@@ -177,4 +177,69 @@ pub fn orders(owner: &Owner, row: Option<&Move>) -> Vec<Order> {
         orders.push(order(&row.target, role, task(Side::Target, takes)));
     }
     orders
+}
+
+/// A namespace's assignment, as it was committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assigned<'a> {
+    /// The shard that owns it, if one does.
+    pub shard: Option<&'a ShardName>,
+    /// Generation of the assignment.
+    pub generation: Generation,
+    /// Revision at which it last changed.
+    pub revision: Revision,
+}
+
+/// On what grounds a shard is told something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grounds<'a> {
+    /// It is an end of this move.
+    Move(&'a Move),
+    /// It owns the namespace.
+    Owns,
+    /// It had the namespace, and this is left of it there.
+    Left(&'a roles::Residue),
+}
+
+/// What a shard is told of a namespace, and on what grounds; none where it has nothing to do with
+/// it. `left` is what shards that had the namespace before still have.
+pub fn order_for<'a>(
+    shard: &ShardName,
+    assigned: Option<Assigned<'_>>,
+    row: Option<&'a Move>,
+    left: &'a [roles::Residue],
+) -> Option<(Order, Grounds<'a>)> {
+    let owned = assigned.and_then(|assigned| Some((assigned.shard?, assigned)));
+    if let (Some((owner, assigned)), Some(row)) = (owned, row) {
+        let Assigned { generation, revision, .. } = assigned;
+        let owner = Owner { shard: owner.clone(), generation, revision };
+        let mut orders = orders(&owner, Some(row)).into_iter();
+        if let Some(order) = orders.find(|order| order.shard == *shard) {
+            return Some((order, Grounds::Move(row)));
+        }
+    }
+    let order = |desired, revision| Order { shard: shard.clone(), desired, revision, task: None };
+    if let Some((_, assigned)) = owned.filter(|(owner, _)| *owner == shard) {
+        let role = owner_role(left.iter().filter(|residue| residue.shard != *shard));
+        let desired = Desired { role, generation: assigned.generation };
+        return Some((order(desired, assigned.revision), Grounds::Owns));
+    }
+    let residue = left.iter().find(|residue| residue.shard == *shard)?;
+    let (generation, revision) = match assigned {
+        Some(assigned) => (Some(assigned.generation), assigned.revision.max(residue.revision)),
+        None => (None, residue.revision),
+    };
+    Some((order(residue.desired(generation), revision), Grounds::Left(residue)))
+}
+
+/// What has to be seen to be fenced before a move to `target` may begin: whatever may still run
+/// elsewhere unless somebody waived that, and the target itself in any case. What an earlier move
+/// left on the target is the new move's from its first order on, and whoever gives that move up
+/// takes it that the target is fenced.
+pub fn unfenced<'a>(target: &ShardName, left: &'a [roles::Residue]) -> Option<&'a roles::Residue> {
+    left.iter().find(|residue| match residue.fence {
+        roles::Fence::Awaited => true,
+        roles::Fence::Waived => residue.shard == *target,
+        roles::Fence::Seen => false,
+    })
 }

@@ -283,6 +283,12 @@ fn plan(row: &Move, seen: &Observations, policy: &Policy, now_us: i64) -> Verdic
 }
 
 fn stage(row: &Move, seen: &Observations) -> Verdict {
+    if row.options.source_is_lost && seen.source.connected {
+        // It is back: its rows can be brought along, and must not be left behind.
+        let code = preflight::Code::SourceAlive;
+        let message = format!("the agent of {} is connected; {}", row.source, code.remedy());
+        return Verdict::Hopeless(obstacle(code.name(), message));
+    }
     let Some(target) = of(row, seen, Side::Target) else { return away(seen, Side::Target) };
     if !target.shows(row, Role::Staged, row.generation) {
         return not_in_role(row, target, Side::Target, Role::Staged);

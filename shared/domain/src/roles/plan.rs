@@ -11,7 +11,7 @@ use super::{Desired, Observed, Role};
 use crate::moves::Seen;
 
 /// What is found on a shard of a namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Found {
     /// The order that the fence stands for; none where the fence does not know the namespace.
     pub fence: Option<FenceFound>,
@@ -26,7 +26,7 @@ pub struct Found {
 }
 
 /// How the fence stands for a namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FenceFound {
     /// Place of the order that it was set by.
     pub place: Seen,
@@ -38,7 +38,7 @@ pub struct FenceFound {
 }
 
 /// How much of something is on the shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Presence {
     /// Nothing.
     Nothing,

@@ -35,6 +35,7 @@ on_both_engines!(
     a_move_goes_on_whoever_leads_and_whenever_the_leader_dies,
     a_move_can_be_given_up_in_every_phase_before_the_flip,
     a_source_that_is_lost_is_fenced_when_it_is_back,
+    a_source_that_is_back_in_time_is_not_given_up,
     one_namespace_is_moved_by_one_move,
 );
 
@@ -319,6 +320,23 @@ async fn a_source_that_is_lost_is_fenced_when_it_is_back(database: Database) {
     assert_eq!(leader.residues().at(NAMESPACE, "shard-a").unwrap().fence, Fence::Waived);
     assert_eq!(fleet.work(&leader, &sessions), ["shard-b"]);
     assert_eq!(fleet.shards["shard-a"].observed.unwrap().role, Role::Retired);
+}
+
+async fn a_source_that_is_back_in_time_is_not_given_up(database: Database) {
+    let mut fleet = Fleet::new(database).await;
+    fleet.silent = Some("shard-a");
+    fleet.start(Options { source_is_lost: true, ..Options::default() }).await;
+    fleet.until(Phase::Staging).await;
+    fleet.silent = None;
+    for _ in 0..10 {
+        if fleet.look(false).await == Phase::Aborted {
+            break;
+        }
+    }
+    let row = fleet.row().await;
+    assert_eq!(row.last_error.map(|error| error.code).as_deref(), Some("SOURCE_ALIVE"));
+    assert_eq!(row.phase, Phase::Aborted);
+    assert_eq!(fleet.owner().await, ("shard-a".into(), 2, State::Assigned));
 }
 
 async fn one_namespace_is_moved_by_one_move(database: Database) {
