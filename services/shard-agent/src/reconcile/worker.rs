@@ -65,12 +65,13 @@ impl Worker {
 
     /// Gives the namespace back once it was let go.
     pub(super) async fn run(mut self) -> NamespaceName {
-        let mut last = self.orders.borrow_and_update().clone();
+        let first = self.orders.borrow().clone();
+        let mut last = None;
         let shard = self.shard.clone();
         loop {
             let current = self.orders.borrow_and_update().clone();
             let is_let_go = current.is_none();
-            let order = match current.or_else(|| last.clone()) {
+            let order = match current.or_else(|| last.clone()).or_else(|| first.clone()) {
                 Some(order) if is_let_go => Arc::new(absent(&order)),
                 Some(order) => order,
                 None => return self.name,

@@ -8,6 +8,7 @@ mod database;
 mod fence;
 mod large;
 mod outage;
+mod reconcile;
 mod router;
 mod scripted;
 mod shard;

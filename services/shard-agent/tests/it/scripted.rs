@@ -8,8 +8,8 @@ use std::{
 };
 
 use airfleet_proto::agent::v1::{
-    AttachRequest, AttachResponse, DesiredRole, DesiredRoles, Hello, Report, ReportAck,
-    TransferRequest, TransferResponse, Welcome,
+    AttachRequest, AttachResponse, DesiredRole, DesiredRoles, ForeignPrefix, Hello, ObservedRole,
+    OwnersAnswer, Report, ReportAck, TransferRequest, TransferResponse, Welcome,
     agent_service_server::{AgentService, AgentServiceServer},
     attach_request,
     attach_response::Message,
@@ -49,6 +49,8 @@ struct Script {
     reports: Vec<Report>,
     /// Streams that the agent ended in good order.
     goodbyes: usize,
+    /// Prefixes that other shards have.
+    elsewhere: Vec<ForeignPrefix>,
 }
 
 pub(crate) fn welcome(term: i64, report_interval_ms: i64) -> Welcome {
@@ -80,6 +82,7 @@ impl ScriptedRouter {
             hellos: vec![],
             reports: vec![],
             goodbyes: 0,
+            elsewhere: vec![],
         };
         let router = Self {
             address: listener.local_addr().unwrap(),
@@ -132,6 +135,39 @@ impl ScriptedRouter {
                 .send(Ok(AttachResponse { message: Some(Message::DesiredRoles(roles.clone())) }));
         }
         script.roles = Some(roles);
+    }
+
+    /// A prefix is of a namespace that another shard has.
+    pub(crate) fn own_elsewhere(&self, prefix: &str, namespace: &str) {
+        self.script().elsewhere.push(ForeignPrefix {
+            prefix: prefix.to_owned(),
+            namespace: namespace.to_owned(),
+            shard: "shard-z".to_owned(),
+        });
+    }
+
+    /// Events of a namespace: code and message, in order, each once.
+    pub(crate) fn events(&self, namespace: &str) -> Vec<(String, String)> {
+        let mut seen = std::collections::HashSet::new();
+        let reports = self.reports();
+        let events = reports.iter().flat_map(|report| &report.events);
+        let of = events.filter(|event| event.namespace == namespace);
+        of.filter(|event| seen.insert(event.id.clone()))
+            .map(|event| (event.code.clone(), event.message.clone()))
+            .collect()
+    }
+
+    /// What is told of a namespace, once it is as `wanted` says.
+    pub(crate) async fn role(
+        &self,
+        namespace: &str,
+        what: &str,
+        wanted: impl Fn(&ObservedRole) -> bool,
+    ) -> ObservedRole {
+        let of =
+            |report: &Report| report.roles.iter().find(|role| role.namespace == namespace).cloned();
+        let report = self.when(what, |report| of(report).is_some_and(|role| wanted(&role))).await;
+        of(&report).unwrap()
     }
 
     pub(crate) fn be_silent(&self) {
@@ -205,14 +241,29 @@ impl ScriptedRouter {
         message: AttachRequest,
         stream: &mpsc::UnboundedSender<Result<AttachResponse, Status>>,
     ) {
-        let Some(attach_request::Message::Report(report)) = message.message else {
-            panic!("only reports follow a hello");
-        };
         let mut script = self.script();
+        let report = match message.message {
+            Some(attach_request::Message::Report(report)) => report,
+            Some(attach_request::Message::OwnersQuery(query)) => {
+                let starts = |one: &ForeignPrefix| {
+                    query.dag_ids.iter().any(|dag_id| dag_id.starts_with(&one.prefix))
+                };
+                let answer = OwnersAnswer {
+                    number: query.number,
+                    revision: 1,
+                    prefixes: script.elsewhere.iter().filter(|one| starts(one)).cloned().collect(),
+                };
+                let message = Some(Message::OwnersAnswer(answer));
+                let _ = stream.send(Ok(AttachResponse { message }));
+                return;
+            }
+            _ => panic!("only reports and questions follow a hello"),
+        };
         if script.acknowledge {
             let ack = ReportAck {
                 sequence: report.sequence,
                 send_full: std::mem::take(&mut script.ask_full),
+                prefixes_revision: script.elsewhere.len() as i64,
                 ..ReportAck::default()
             };
             let _ = stream.send(Ok(AttachResponse { message: Some(Message::ReportAck(ack)) }));
@@ -235,6 +286,11 @@ fn merge(mut known: Report, changes: Report) -> Report {
             && changes.namespaces.iter().all(|changed| changed.namespace != namespace.namespace)
     });
     known.namespaces.extend(changes.namespaces);
+    known.roles.retain(|role| {
+        !changes.removed_roles.contains(&role.namespace)
+            && changes.roles.iter().all(|changed| changed.namespace != role.namespace)
+    });
+    known.roles.extend(changes.roles);
     known.namespaces.sort_by(|a, b| a.namespace.cmp(&b.namespace));
     for (known, changed) in [
         (&mut known.airflow_version, changes.airflow_version),
