@@ -1,7 +1,7 @@
 //! Who carries single moves out.
 //!
 //! What carries a plan out knows nothing of how a namespace changes shards; it asks this. Invariant:
-//! a move goes by its key (plan and position), so that beginning it twice begins it once, and a
+//! a move goes by its key (plan, position and attempt), so that beginning it twice begins it once, and a
 //! leader that takes over finds what the last one began.
 
 use airfleet_domain::ids::{NamespaceName, ShardName};
@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 /// A move to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Order {
-    /// The plan and the position in it.
+    /// The plan, the position in it, and from the second time on how often it was begun.
     pub(crate) key: String,
     /// The namespace.
     pub(crate) namespace: NamespaceName,

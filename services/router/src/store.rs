@@ -29,7 +29,7 @@ use airfleet_sql::{Db, Migration, Tx, lease::Lease, params, write_tx};
 pub(crate) use self::{
     commit::{Batch, Override},
     events::{Event, Recorded, Source},
-    moves::{ENDED_KEPT, Moved, Which},
+    moves::{Moved, Which},
     plans::{Freeze, Kept, State as PlanState},
     read::{Changes, Contents, Removal},
     record::{Cordon, Needs, Record, Rules, ShardRecord},
@@ -54,6 +54,11 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/0003_plans.sql"),
     },
     Migration { version: 4, name: "moves", sql: include_str!("../migrations/0004_moves.sql") },
+    Migration {
+        version: 5,
+        name: "move attempts and proofs",
+        sql: include_str!("../migrations/0005_move_attempts_and_proofs.sql"),
+    },
 ];
 
 /// Name under which the tables' versions and the lease are kept.

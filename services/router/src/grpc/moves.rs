@@ -103,7 +103,6 @@ impl MoveService for MovesApi {
             who,
             validate_only: request.validate_only,
             request_id: request.request_id,
-            again: false,
             expected_generation: request.expected_generation,
         };
         let started = self.service.start_move(ask).await;

@@ -24,6 +24,8 @@ use crate::{
 pub(crate) struct Running {
     kept: Kept,
     stages: Vec<Stage>,
+    /// How often each was begun; those that never were are not in it.
+    attempts: HashMap<usize, i64>,
     /// Whose each namespace is: the first of its owners.
     tenants: HashMap<NamespaceName, String>,
 }
@@ -36,7 +38,29 @@ impl Running {
         let workloads = store.workloads(&names).await?.into_iter();
         let tenants = workloads
             .filter_map(|(name, (workload, _))| Some((name, workload.owners.into_iter().next()?)));
-        Ok(Some(Self { tenants: tenants.collect(), kept, stages }))
+        let attempts = store.plan_attempts(name).await?;
+        Ok(Some(Self { tenants: tenants.collect(), kept, stages, attempts }))
+    }
+
+    /// What the mover knows a move by. Each time that it is begun it has another: one that came to
+    /// nothing has no part in the next.
+    fn key(&self, position: usize) -> String {
+        let name = &self.kept.plan.name;
+        match self.attempts.get(&position) {
+            None | Some(..=1) => format!("{name}/{position}"),
+            Some(attempt) => format!("{name}/{position}/{attempt}"),
+        }
+    }
+
+    fn order(&self, position: usize) -> Order {
+        let planned = &self.kept.plan.moves[position];
+        Order {
+            key: self.key(position),
+            namespace: planned.namespace.clone(),
+            from: planned.from.clone(),
+            to: planned.to.clone(),
+            reason: format!("plan {}: {}", self.name(), planned.reason),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -114,12 +138,12 @@ impl Leader {
                 changed.push((position, self.place_planned(run, position).await?));
                 continue;
             }
-            match mover.look(&key(run.name(), position)).await {
+            match mover.look(&run.key(position)).await {
                 Look::Running => {}
                 Look::Done => changed.push((position, Stage::Done)),
                 Look::Failed(why) => changed.push((position, Stage::Failed(why))),
                 Look::Unknown => {
-                    if let Err(why) = mover.begin(order(run, position)).await {
+                    if let Err(why) = mover.begin(run.order(position)).await {
                         changed.push((position, Stage::Failed(why)));
                     }
                 }
@@ -143,7 +167,7 @@ impl Leader {
                 changed.push((position, self.place_planned(run, position).await?));
             } else if let Some(why) = self.speaks_against(run, position) {
                 changed.push((position, Stage::Skipped(why)));
-            } else if let Err(why) = mover.begin(order(run, position)).await {
+            } else if let Err(why) = mover.begin(run.order(position)).await {
                 changed.push((position, Stage::Failed(why)));
             }
         }
@@ -156,9 +180,16 @@ impl Leader {
         }
         let now_us = self.tools.clock.unix_micros();
         let name = run.name().to_owned();
-        self.tools.store.set_stages(self.term, &name, &changed, now_us).await?;
-        for (position, stage) in changed {
+        let rows = changed.into_iter().map(|(position, stage)| {
+            let before = run.attempts.get(&position).copied().unwrap_or(0);
+            let begins = stage == Stage::Running;
+            (position, stage, before.max(0) + i64::from(begins))
+        });
+        let rows: Vec<_> = rows.collect();
+        self.tools.store.set_stages(self.term, &name, &rows, now_us).await?;
+        for (position, stage, attempt) in rows {
             run.stages[position] = stage;
+            run.attempts.insert(position, attempt);
         }
         Ok(())
     }
@@ -247,20 +278,5 @@ impl Leader {
             }
         }
         Sight { trouble, frozen: self.frozen().map(|freeze| freeze.reason), others }
-    }
-}
-
-fn key(plan: &str, position: usize) -> String {
-    format!("{plan}/{position}")
-}
-
-fn order(run: &Running, position: usize) -> Order {
-    let planned = &run.kept.plan.moves[position];
-    Order {
-        key: key(run.name(), position),
-        namespace: planned.namespace.clone(),
-        from: planned.from.clone(),
-        to: planned.to.clone(),
-        reason: format!("plan {}: {}", run.name(), planned.reason),
     }
 }

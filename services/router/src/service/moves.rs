@@ -41,8 +41,6 @@ pub(crate) struct StartMove {
     pub(crate) validate_only: bool,
     /// Chosen by the caller; may be empty.
     pub(crate) request_id: String,
-    /// Whether a move that was asked for with it and given up is made anew.
-    pub(crate) again: bool,
     /// Generation that the caller saw; 0 for any.
     pub(crate) expected_generation: i64,
 }
@@ -178,7 +176,7 @@ async fn asked_before(leader: &Leader, ask: &StartMove) -> Result<Option<Move>, 
             let why = "was used for another move; choose a new one";
             Err(Error::Invalid(vec![FieldViolation::new("request_id", "REUSED", why)]))
         }
-        known => Ok(known.filter(|row| !ask.again || row.phase != Phase::Aborted)),
+        known => Ok(known),
     }
 }
 
@@ -278,7 +276,6 @@ impl Mover for Leader {
                 who: Who { actor: "plan".into(), reason: order.reason },
                 validate_only: false,
                 request_id: order.key,
-                again: true,
                 expected_generation: 0,
             };
             match begin(self, &ask).await {

@@ -3,6 +3,8 @@
 //! Invariants: a plan's text never changes; its state goes the way of [`State`]; at most one is
 //! being carried out. All of it is written by the leader, in its term.
 
+use std::collections::HashMap;
+
 use airfleet_domain::{
     ids::Term,
     placement::{execute::Stage, plan::Plan},
@@ -93,6 +95,7 @@ fn json(plan: &Plan) -> String {
 
 fn stage(name: &str, detail: String) -> Option<Stage> {
     Some(match name {
+        "waiting" => Stage::Waiting,
         "running" => Stage::Running,
         "done" => Stage::Done,
         "failed" => Stage::Failed(detail),
@@ -101,14 +104,14 @@ fn stage(name: &str, detail: String) -> Option<Stage> {
     })
 }
 
-fn stage_values(stage: &Stage) -> Option<(&'static str, &str)> {
-    Some(match stage {
-        Stage::Waiting => return None,
+fn stage_values(stage: &Stage) -> (&'static str, &str) {
+    match stage {
+        Stage::Waiting => ("waiting", ""),
         Stage::Running => ("running", ""),
         Stage::Done => ("done", ""),
         Stage::Failed(why) => ("failed", why),
         Stage::Skipped(why) => ("skipped", why),
-    })
+    }
 }
 
 impl Store {
@@ -229,9 +232,9 @@ impl Store {
                 )
                 .await?;
             if changed == 1 && to == State::Applying {
-                // What failed or was skipped is tried again.
+                // What failed or was skipped is tried again; how often it was begun stays known.
                 tx.execute(
-                    "DELETE FROM router_plan_moves
+                    "UPDATE router_plan_moves SET stage = 'waiting', detail = ''
                      WHERE plan = $1 AND stage IN ('failed', 'skipped')",
                     params![name],
                 )
@@ -241,28 +244,42 @@ impl Store {
         })
     }
 
-    /// Notes how far moves of a plan are.
+    /// How often moves of a plan were begun, by position; those that never were are not in it.
+    pub(crate) async fn plan_attempts(&self, name: &str) -> Result<HashMap<usize, i64>> {
+        let mut tx = self.db.read().await?;
+        let rows = tx
+            .fetch_all(
+                "SELECT position, attempt FROM router_plan_moves WHERE plan = $1",
+                params![name],
+                |row| Ok((row.get::<i64>(0)?, row.get::<i64>(1)?)),
+            )
+            .await?;
+        let all = rows.into_iter();
+        Ok(all.filter_map(|(at, attempt)| Some((usize::try_from(at).ok()?, attempt))).collect())
+    }
+
+    /// Notes how far moves of a plan are, each with how often it was begun.
     pub(crate) async fn set_stages(
         &self,
         term: Term,
         plan: &str,
-        stages: &[(usize, Stage)],
+        stages: &[(usize, Stage, i64)],
         now_us: i64,
     ) -> Result<()> {
         let rows: Vec<_> = stages
             .iter()
-            .filter_map(|(position, stage)| {
-                let (name, detail) = stage_values(stage)?;
-                Some(params![plan, *position as i64, name, detail, now_us])
+            .map(|(position, stage, attempt)| {
+                let (name, detail) = stage_values(stage);
+                params![plan, *position as i64, name, detail, now_us, *attempt]
             })
             .collect();
         write_tx!(self.db, |tx| -> Result<()> {
             self.lease.check_term(tx, term.0).await?;
             tx.insert_many(
-                "INSERT INTO router_plan_moves (plan, position, stage, detail, updated_at)",
+                "INSERT INTO router_plan_moves (plan, position, stage, detail, updated_at, attempt)",
                 "ON CONFLICT (plan, position) DO UPDATE SET
                      stage = excluded.stage, detail = excluded.detail,
-                     updated_at = excluded.updated_at",
+                     updated_at = excluded.updated_at, attempt = excluded.attempt",
                 rows.clone(),
             )
             .await?;
