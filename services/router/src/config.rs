@@ -1,5 +1,9 @@
 //! Settings of the router.
 
+mod moves;
+
+pub use self::moves::{Invalid, MovesConfig};
+
 use std::{path::PathBuf, time::Duration};
 
 use airfleet_domain::placement::{Policy, waves::Limits};
@@ -36,6 +40,8 @@ pub struct Config {
     pub placement: PlacementConfig,
     /// How plans are made and carried out.
     pub plans: PlansConfig,
+    /// How namespaces are moved.
+    pub moves: MovesConfig,
     /// The agents of the shards.
     pub agents: AgentsConfig,
     /// What is kept of what happened to namespaces.
@@ -55,6 +61,7 @@ impl Default for Config {
             lease: LeaseConfig::default(),
             placement: PlacementConfig::default(),
             plans: PlansConfig::default(),
+            moves: MovesConfig::default(),
             agents: AgentsConfig::default(),
             events: EventsConfig::default(),
         }

@@ -58,7 +58,7 @@ use tokio_util::sync::CancellationToken;
 use self::{events::EventLog, executor::Running, moves::Moves, residues::Residues, turn::Position};
 use crate::{
     agents::{Hub, Taken},
-    config::{EventsConfig, PlansConfig},
+    config::{EventsConfig, MovesConfig, PlansConfig},
     fleet::{Fleet, Observation, Snapshot},
     metrics::Metrics,
     mover::Mover,
@@ -78,6 +78,8 @@ pub(crate) struct Tools {
     pub(crate) namespaces_max: usize,
     /// How long a shard keeps the rows of a namespace that it gave up.
     pub(crate) keep_retired: Duration,
+    /// How namespaces are moved.
+    pub(crate) moves: MovesConfig,
     /// How much of what happened is kept.
     pub(crate) events: EventsConfig,
     /// What placement asks of the fleet.

@@ -55,6 +55,9 @@ pub enum Error {
     /// The store's settings are wrong, or its tables cannot be used.
     #[error("the router's store cannot be used")]
     Store(#[source] airfleet_sql::Error),
+    /// A setting cannot be.
+    #[error(transparent)]
+    Setting(#[from] crate::config::Invalid),
     /// The registry's settings are wrong.
     #[error("the registry cannot be reached with these settings")]
     Registry(#[source] client::Error),
@@ -85,6 +88,7 @@ pub async fn run_with(
     shutdown: Shutdown,
     manifest: ManifestSource,
 ) -> Result<(), Error> {
+    config.moves.check()?;
     let listener = listener.into_listener().map_err(Error::Listener)?;
     let bound = listener.local_addr().map_err(Error::Listener)?;
     let address = config.server.advertise.clone().unwrap_or_else(|| bound.to_string());
@@ -107,6 +111,7 @@ pub async fn run_with(
         clock: node.clock.clone(),
         namespaces_max: config.placement.max_namespaces_per_shard,
         keep_retired: config.agents.keep_retired,
+        moves: config.moves.clone(),
         events: config.events.clone(),
         policy: config.placement.policy(),
         plans: config.plans.clone(),
@@ -198,7 +203,7 @@ fn serve(
     let router = RouterApi::new(service.clone(), watches, events);
     let placement = PlacementApi::new(service.clone());
     let moves = MovesApi::new(service.clone());
-    let agents = AgentApi::new(service, config.agents.clone(), config.events.per_agent_minute);
+    let agents = AgentApi::new(service, config);
     Server::new(&config.server, node)
         .larger_messages("/airfleet.agent.v1.AgentService/Transfer", CHUNK_MAX_BYTES)
         .descriptors(airfleet_proto::DESCRIPTORS)

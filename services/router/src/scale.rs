@@ -150,6 +150,7 @@ fn tools(store: &Arc<Store>, live: &Arc<Live>, metrics: &Arc<Metrics>) -> Tools 
         clock: SystemClock::shared(),
         namespaces_max: 20_000,
         keep_retired: Duration::from_hours(24),
+        moves: crate::config::MovesConfig::default(),
         events: crate::config::EventsConfig::default(),
         policy: airfleet_domain::placement::Policy::default(),
         plans: crate::config::PlansConfig::default(),

@@ -222,6 +222,7 @@ pub(crate) async fn world_on(
         clock: shared,
         namespaces_max: 1000,
         keep_retired: Duration::from_hours(24),
+        moves: crate::config::MovesConfig::default(),
         events: crate::config::EventsConfig::default(),
         policy: airfleet_domain::placement::Policy::default(),
         plans: crate::config::PlansConfig::default(),

@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 use self::stream::Attached;
 use crate::{
     agents::Refusal,
-    config::AgentsConfig,
+    config::{AgentsConfig, Config},
     convert,
     service::{Error, Service},
 };
@@ -43,9 +43,14 @@ pub(crate) struct AgentApi {
 }
 
 impl AgentApi {
-    pub(crate) fn new(service: Arc<Service>, config: AgentsConfig, events_per_minute: u32) -> Self {
-        let telling = Arc::new(Semaphore::new(TOLD_AT_A_TIME));
-        Self { service, config, events_per_minute, telling, relay: Arc::default() }
+    pub(crate) fn new(service: Arc<Service>, config: &Config) -> Self {
+        Self {
+            service,
+            config: config.agents.clone(),
+            events_per_minute: config.events.per_agent_minute,
+            telling: Arc::new(Semaphore::new(TOLD_AT_A_TIME)),
+            relay: Arc::new(relay::Relay::new(&config.moves)),
+        }
     }
 }
 

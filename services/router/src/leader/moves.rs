@@ -129,7 +129,7 @@ impl Leader {
 
     /// How moves are made.
     pub(crate) fn moves_policy(&self) -> Policy {
-        Policy { retention: self.tools.keep_retired, ..Policy::default() }
+        self.tools.moves.policy(self.tools.keep_retired)
     }
 
     /// Something was said or done that may take a move further.

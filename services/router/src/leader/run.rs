@@ -17,7 +17,7 @@ use crate::{
     chain,
     fleet::Fleet,
     manifest::Event,
-    store::{Batch, ENDED_KEPT, Error, ShardRecord},
+    store::{Batch, Error, ShardRecord},
 };
 
 /// How often silence is noticed and what is left over is tidied up.
@@ -178,7 +178,10 @@ impl Leader {
 
     async fn forget(&self) -> Result<(), Error> {
         self.forget_removals().await?;
-        self.tools.store.forget_moves(self.term, ENDED_KEPT).await?;
+        let moves = &self.tools.moves;
+        let keep_us = i64::try_from(moves.ended_keep.as_micros()).unwrap_or(i64::MAX);
+        let before_us = self.tools.clock.unix_micros().saturating_sub(keep_us);
+        self.tools.store.forget_moves(self.term, moves.ended_kept, before_us).await?;
         self.forget_events().await
     }
 

@@ -12,9 +12,6 @@ use airfleet_sql::{Row, Tx, Value, params, write_tx};
 
 use super::{Batch, Result, Store, commit::keep_to};
 
-/// Moves that have ended and are kept; the oldest are forgotten first.
-pub(crate) const ENDED_KEPT: u32 = 10_000;
-
 const COLUMNS: &str = "id, namespace, source, target, generation, began_revision, phase, \
                        phase_began_at, deadline_at, attempt, next_attempt_at, last_error, cancel, \
                        options, requested_by, reason, created_at, staged_at, quiesced_at, \
@@ -114,8 +111,8 @@ impl Store {
         Ok(tx.fetch_optional(airfleet_sql::Sql::assembled(sql), params![request_id], read).await?)
     }
 
-    /// Forgets the oldest that have ended, but for the latest `keep`.
-    pub(crate) async fn forget_moves(&self, term: Term, keep: u32) -> Result<u64> {
+    /// Forgets what has ended: all but the latest `keep`, and what ended before `before_us`.
+    pub(crate) async fn forget_moves(&self, term: Term, keep: u32, before_us: i64) -> Result<u64> {
         write_tx!(self.db, |tx| -> Result<u64> {
             self.lease.check_term(tx, term.0).await?;
             let newest = tx
@@ -126,17 +123,20 @@ impl Store {
                     |row| row.get::<String>(0),
                 )
                 .await?;
-            let Some(newest) = newest else { return Ok(0) };
+            // No id is below the empty one.
+            let newest = newest.unwrap_or_default();
             tx.execute(
                 "DELETE FROM router_move_phases WHERE move_id IN
-                    (SELECT id FROM router_moves WHERE finished_at IS NOT NULL AND id <= $1)",
-                params![&newest],
+                    (SELECT id FROM router_moves
+                     WHERE finished_at IS NOT NULL AND (id <= $1 OR finished_at < $2))",
+                params![&newest, before_us],
             )
             .await?;
             let forgotten = tx
                 .execute(
-                    "DELETE FROM router_moves WHERE finished_at IS NOT NULL AND id <= $1",
-                    params![&newest],
+                    "DELETE FROM router_moves
+                     WHERE finished_at IS NOT NULL AND (id <= $1 OR finished_at < $2)",
+                    params![&newest, before_us],
                 )
                 .await?;
             Ok(forgotten)

@@ -1,7 +1,7 @@
 //! Hands rows of a move on from its source's agent to its target's.
 //!
 //! Invariants: the two streams that are joined are ends of one transfer, which is wanted as it is;
-//! between them wait two messages each way and no more: an end that does not read keeps the other
+//! between them wait a few messages each way and no more (two, unless set otherwise): an end that does not read keeps the other
 //! from being read. Nothing is kept here over a broken stream: the ends know where they were.
 
 use std::{
@@ -21,18 +21,14 @@ use airfleet_proto::agent::v1::{
 use airfleet_runtime::status::{Failure, Kind};
 use futures::{Stream, stream};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use crate::{convert, leader::Transfer, service::Service};
+use crate::{config::MovesConfig, convert, leader::Transfer, service::Service};
 
-/// Messages that wait between two ends, each way.
-const WAITING_MAX: usize = 2;
-/// How long one end waits for the other.
-const PEER_PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is looked whether the transfer is still wanted.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// When an end that is alone may try again.
@@ -41,9 +37,15 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 type Key = (MoveId, Part, u32);
 
 /// What joins the ends. As many entries as there are streams, at most.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Relay {
     slots: Mutex<HashMap<Key, Slot>>,
+    /// One for each stream that there may be.
+    streams: Arc<Semaphore>,
+    /// Messages that wait between two ends, each way.
+    waiting: usize,
+    /// How long one end waits for the other.
+    patience: Duration,
 }
 
 /// Of one transfer.
@@ -66,6 +68,15 @@ struct Joint {
 }
 
 impl Relay {
+    pub(super) fn new(config: &MovesConfig) -> Self {
+        Self {
+            slots: Mutex::default(),
+            streams: Arc::new(Semaphore::new(config.transfer_streams_max)),
+            waiting: config.transfer_waiting,
+            patience: config.transfer_patience,
+        }
+    }
+
     /// Takes an end in. The joint comes once the other end is there.
     fn enter(
         &self,
@@ -82,8 +93,8 @@ impl Relay {
         match slots.remove(&key) {
             Some(Slot::Waits { side: other, kept: others, joint: waiting }) if other != side => {
                 let over = CancellationToken::new();
-                let (to_one, from_other) = mpsc::channel(WAITING_MAX);
-                let (to_other, from_one) = mpsc::channel(WAITING_MAX);
+                let (to_one, from_other) = mpsc::channel(self.waiting);
+                let (to_other, from_one) = mpsc::channel(self.waiting);
                 // Only a target has kept anything.
                 let kept = if side == Side::Target { kept } else { others };
                 let mine = Joint { to: to_other, from: from_other, kept, over: over.clone() };
@@ -122,6 +133,8 @@ pub(super) struct End {
     settled: bool,
     /// This end has said all.
     silent: bool,
+    /// Of the streams that there may be; free again when this one ends.
+    room: Option<OwnedSemaphorePermit>,
     look: Interval,
 }
 
@@ -164,11 +177,16 @@ impl End {
             pending: None,
             settled: false,
             silent: false,
+            room: None,
             look,
         };
         end.check()?;
+        end.room = Some(relay.streams.clone().try_acquire_owned().map_err(|_| {
+            Failure::exhausted("transfers", "the router hands on as many transfers as it may")
+                .with_retry_after(AGAIN_AFTER)
+        })?);
         let comes = relay.enter(key, side, open.kept);
-        end.joint = Step::Waits(comes, Instant::now() + PEER_PATIENCE);
+        end.joint = Step::Waits(comes, Instant::now() + relay.patience);
         Ok(end)
     }
 
