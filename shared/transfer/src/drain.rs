@@ -1,0 +1,112 @@
+//! What still runs of a namespace, and what goes along although it was about to.
+//!
+//! A paused DAG starts nothing new, but what a worker may start at any moment still runs. Nothing
+//! found once proves little: the scheduler may have been about to queue a task. It is looked twice,
+//! and a scheduler has to have beaten in between ([`Look::confirms`]).
+
+use airfleet_domain::{
+    moves::{Drain, Seen},
+    roles::Role,
+};
+use sqlx::PgConnection;
+
+use crate::{Catalog, Database, Error, Scope, database, order};
+
+/// What was found at one time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Look {
+    /// What runs; never confirmed by one look alone.
+    pub drain: Drain,
+    /// Task instances that are to be queued next. They stop where they are once the DAG is paused.
+    /// Count.
+    pub scheduled: i64,
+    /// Task instances that wait to be tried again. They go along. Count.
+    pub up_for_retry: i64,
+    /// The latest heartbeat of a scheduler. Microseconds since 1970-01-01 UTC.
+    pub scheduler_beat_us: Option<i64>,
+    /// When it was looked, by the database's clock. Microseconds since 1970-01-01 UTC.
+    pub at_us: i64,
+}
+
+impl Look {
+    /// Whether this look and an earlier one prove that nothing runs: both found nothing, and since
+    /// the earlier one a scheduler has gone through its loop, or none lives that could.
+    pub fn confirms(&self, earlier: &Look, scheduler_dead_after_us: i64) -> bool {
+        let dead = |beat: i64| self.at_us.saturating_sub(beat) > scheduler_dead_after_us;
+        let beaten = match self.scheduler_beat_us {
+            None => true,
+            Some(beat) => beat > earlier.at_us || dead(beat),
+        };
+        self.drain.is_idle() && earlier.drain.is_idle() && self.at_us > earlier.at_us && beaten
+    }
+}
+
+/// Looks at what runs.
+pub async fn look(database: &Database, catalog: &Catalog, scope: &Scope) -> Result<Look, Error> {
+    let mut tx = database.snapshot().await?;
+    let look = look_in(&mut tx.connection, catalog, scope).await?;
+    tx.commit().await?;
+    Ok(look)
+}
+
+/// The same in a transaction of the caller.
+pub async fn look_in(
+    connection: &mut PgConnection,
+    catalog: &Catalog,
+    scope: &Scope,
+) -> Result<Look, Error> {
+    type Row = (i64, i64, i64, i64, i64, Option<i64>, i64);
+    let of = scope.of("t.dag_id", catalog.schema.by_bytes);
+    // By the index on states: few are active, however many there are.
+    let sql = format!(
+        "SELECT count(*) FILTER (WHERE t.state IN ('running', 'restarting')), \
+           count(*) FILTER (WHERE t.state = 'queued'), count(*) FILTER (WHERE t.state = 'deferred'), \
+           count(*) FILTER (WHERE t.state = 'scheduled'), \
+           count(*) FILTER (WHERE t.state = 'up_for_retry'), \
+           (SELECT CAST(extract(epoch FROM max(j.latest_heartbeat)) * 1000000 AS bigint) \
+            FROM {{schema}}.job j WHERE j.job_type = 'SchedulerJob' AND j.state = 'running'), \
+           CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) \
+         FROM {{schema}}.task_instance t WHERE t.state IN ('running', 'restarting', 'queued', \
+           'deferred', 'scheduled', 'up_for_retry') AND {of}"
+    );
+    let rows: Vec<Row> =
+        database::rows(connection, "look at what runs", &catalog.render(&sql)).await?;
+    let (running, queued, deferred, scheduled, up_for_retry, scheduler_beat_us, at_us) =
+        rows.first().copied().unwrap_or_default();
+    let drain = Drain { running, queued, deferred, confirmed: false };
+    Ok(Look { drain, scheduled, up_for_retry, scheduler_beat_us, at_us })
+}
+
+/// Sets task instances that were about to start back to where the scheduler finds them, so that the
+/// target starts them. Returns how many.
+///
+/// To be called in the transaction that seals, with the fence closed and nothing running: a worker
+/// that takes a task off its queue after that is refused by Airflow, since the task is not queued.
+/// The scheduler counted a try when it scheduled the task, and will count it again: it is taken
+/// back, so that users keep their retries. A task that had given its slot up to wait goes on
+/// waiting, for it is still in the same try.
+pub async fn reset(
+    connection: &mut PgConnection,
+    catalog: &Catalog,
+    scope: &Scope,
+    place: Seen,
+) -> Result<i64, Error> {
+    order::check(connection, catalog, scope, place, &[Role::Sealed, Role::Quiesced]).await?;
+    order::check_fenced(connection, catalog, scope).await?;
+    let found = look_in(connection, catalog, scope).await?;
+    let Drain { running, queued, deferred, .. } = found.drain;
+    if running > 0 || deferred > 0 {
+        return Err(Error::NotDrained { running, queued, deferred });
+    }
+    let of = scope.of("t.dag_id", catalog.schema.by_bytes);
+    let waits = "EXISTS (SELECT FROM {schema}.task_reschedule r WHERE r.ti_id = t.id)";
+    let sql = format!(
+        "UPDATE {{schema}}.task_instance t SET \
+           state = CASE WHEN {waits} THEN 'up_for_reschedule' END, \
+           try_number = CASE WHEN {waits} THEN t.try_number ELSE greatest(t.try_number - 1, 0) END, \
+           scheduled_dttm = NULL, queued_dttm = NULL, queued_by_job_id = NULL, \
+           external_executor_id = NULL \
+         WHERE t.state IN ('scheduled', 'queued') AND {of}"
+    );
+    database::execute(connection, "set tasks back", &catalog.render(&sql)).await
+}

@@ -1,0 +1,163 @@
+//! Two ends of a move: databases of one server, each migrated by Airflow, with the real fence.
+
+use std::{path::Path, str::FromStr as _, time::Duration};
+
+use airfleet_domain::{
+    ids::{Generation, Revision},
+    moves::{History, Part, Seen},
+    roles::Role,
+};
+use airfleet_local::{AirflowShard, Postgres};
+use airfleet_runtime::config::ConnectionUrl;
+use airfleet_shard_agent::airflow::{
+    fence::{
+        self,
+        gate::{self, Order, Place},
+    },
+    metadata::Metadata,
+};
+use airfleet_transfer::{
+    Catalog, Database, Error, Export, ExportOptions, Import, ImportOrder, Installed, Opened, Piece,
+    Scope, Trailer, copy::Position,
+};
+use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
+
+/// A server with a migrated database to copy.
+pub(crate) struct Server(AirflowShard);
+
+/// One end.
+pub(crate) struct End {
+    pub(crate) name: String,
+    url: String,
+    pub(crate) database: Database,
+    pub(crate) metadata: Metadata,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        Self(AirflowShard::builder("shard-a").database_only().boot().await.unwrap())
+    }
+
+    pub(crate) fn postgres(&self) -> &Postgres {
+        self.0.postgres().unwrap()
+    }
+
+    /// A migrated database with the fence, and nothing in it.
+    pub(crate) async fn end(&self, name: &str) -> End {
+        let template = self.0.metadata_url().rsplit('/').next().unwrap().to_owned();
+        let make = format!("CREATE DATABASE {name} TEMPLATE \"{template}\"");
+        self.postgres().query("postgres", &make).await.unwrap();
+        let url = self.postgres().url(name);
+        let secret = ConnectionUrl::new(url.clone()).unwrap();
+        let metadata = Metadata::new(&secret, Duration::from_secs(60)).unwrap();
+        fence::install(&metadata, None).await.unwrap();
+        let database = Database::new(PgConnectOptions::from_str(&url).unwrap());
+        End { name: name.to_owned(), url, database, metadata }
+    }
+
+    pub(crate) async fn query(&self, end: &End, sql: &str) -> String {
+        self.postgres().query(&end.name, sql).await.unwrap()
+    }
+
+    /// Rows of every table: see the file.
+    pub(crate) async fn fill(&self, end: &End, prefix: &str, [dags, runs, tasks]: [u32; 3]) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sql/rows.sql");
+        let sql = std::fs::read_to_string(path)
+            .unwrap()
+            .replace("PREFIX", prefix)
+            .replace("SALT", prefix)
+            .replace("DAGS", &dags.to_string())
+            .replace("RUNS", &runs.to_string())
+            .replace("TASKS", &tasks.to_string());
+        self.query(end, &sql).await;
+    }
+
+    /// Rows of Airflow's tables, as a line for each table that has any: count and digest.
+    pub(crate) async fn print(&self, end: &End) -> String {
+        let tables = "SELECT relname FROM pg_class WHERE relkind = 'r' \
+             AND relnamespace = 'public'::regnamespace AND relname NOT LIKE 'airfleet%' ORDER BY 1";
+        let tables = self.query(end, tables).await;
+        let each: Vec<String> = tables
+            .lines()
+            .map(|table| {
+                format!(
+                    "SELECT '{table}', count(*), md5(string_agg(t::text, '|' ORDER BY t::text)) \
+                     FROM public.\"{table}\" t HAVING count(*) > 0"
+                )
+            })
+            .collect();
+        self.query(end, &each.join(" UNION ALL ")).await
+    }
+}
+
+impl End {
+    pub(crate) async fn connection(&self) -> PgConnection {
+        PgConnectOptions::from_str(&self.url).unwrap().connect().await.unwrap()
+    }
+
+    pub(crate) async fn catalog(&self) -> Catalog {
+        Catalog::read(&self.database).await.unwrap()
+    }
+
+    /// Brings the fence into a role, as the agent does.
+    pub(crate) async fn be(&self, scope: &Scope, role: Role, generation: i64) {
+        let mut tx = self.metadata.begin().await.unwrap();
+        let order = Order {
+            namespace: scope.namespace().as_str(),
+            prefixes: scope.prefixes(),
+            role,
+            place: Place { generation, revision: generation },
+        };
+        if role == Role::Active {
+            gate::open(&mut tx, order).await.unwrap();
+        } else {
+            gate::close(&mut tx, order).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+    }
+}
+
+pub(crate) fn scope(prefixes: &[&str]) -> Scope {
+    let prefixes = prefixes.iter().map(|prefix| (*prefix).to_owned()).collect();
+    Scope::new("pay".parse().unwrap(), prefixes).unwrap()
+}
+
+pub(crate) fn place(generation: i64) -> Seen {
+    Seen { generation: Generation(generation), revision: Revision(generation) }
+}
+
+pub(crate) fn order(part: Part, attempt: u32, generation: i64) -> ImportOrder {
+    ImportOrder { move_id: "move-1".parse().unwrap(), part, attempt, place: place(generation) }
+}
+
+pub(crate) async fn export(end: &End, scope: &Scope, part: Part, history: History, kept: Option<Position>) -> Export {
+    let options = ExportOptions { part, history, kept };
+    Export::begin(&end.database, &end.catalog().await, scope, options).await.unwrap()
+}
+
+pub(crate) async fn import(end: &End, scope: &Scope, order: ImportOrder) -> Result<Box<Import>, Installed> {
+    match Import::open(&end.database, &end.catalog().await, scope, order).await.unwrap() {
+        Opened::Import(import) => Ok(import),
+        Opened::Done(installed) => Err(installed),
+    }
+}
+
+/// Everything from one end to the other.
+pub(crate) async fn copy(
+    source: &End,
+    target: &End,
+    scope: &Scope,
+    order: ImportOrder,
+    history: History,
+) -> Result<(Installed, Trailer), Error> {
+    let mut import = import(target, scope, order.clone()).await.expect("not done before");
+    let mut export = export(source, scope, order.part, history, import.kept()).await;
+    while let Some(piece) = export.next().await? {
+        if let Piece::Trailer(trailer) = piece {
+            let installed = import.install(trailer.clone()).await?;
+            return Ok((installed, trailer));
+        }
+        import.take(piece).await?;
+    }
+    panic!("rows without a trailer");
+}

@@ -1,0 +1,10 @@
+//! Moves between real metadata databases that Airflow 3.3.2 migrated.
+#![allow(missing_docs)]
+
+mod catalog;
+mod copy;
+mod cursor;
+mod drain;
+mod ends;
+mod preflight;
+mod timetables;
