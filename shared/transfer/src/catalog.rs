@@ -23,7 +23,7 @@ use self::{
     rules::Role,
     schema::{ColumnShape, Schema, TableShape},
 };
-use crate::{Database, Error};
+use crate::{Database, Error, copy};
 
 /// What a shard's database says of its tables, and what follows for moves.
 #[derive(Debug, Clone)]
@@ -169,7 +169,10 @@ impl Catalog {
                 if let Fate::Link(to) = &column.fate
                     && key_of(&self.schema, to).is_none()
                 {
-                    found.push(format!("{}.{} (rows of {to} have no name)", table.name, column.name));
+                    found.push(format!(
+                        "{}.{} (rows of {to} have no name)",
+                        table.name, column.name
+                    ));
                 }
             }
         }
@@ -179,7 +182,10 @@ impl Catalog {
 
 fn tells_of_a_dag(name: &str, shape: &TableShape) -> Option<String> {
     let refers = shape.references.iter().any(|reference| {
-        !matches!(rules::role(&reference.table), None | Some(Role::Shared | Role::Found | Role::Stays(_)))
+        !matches!(
+            rules::role(&reference.table),
+            None | Some(Role::Shared | Role::Found | Role::Stays(_))
+        )
     });
     let tells = shape.columns.iter().any(|column| rules::TELLING.contains(&column.name.as_str()));
     (refers || tells).then(|| name.to_owned())
@@ -231,10 +237,25 @@ fn is_portable(column: &ColumnShape) -> bool {
     column.built_in
         && matches!(
             base,
-            "smallint" | "integer" | "bigint" | "boolean" | "text" | "character varying"
-                | "character" | "double precision" | "real" | "numeric" | "uuid" | "json"
-                | "jsonb" | "bytea" | "date" | "interval" | "timestamp with time zone"
-                | "timestamp without time zone" | "time without time zone"
+            "smallint"
+                | "integer"
+                | "bigint"
+                | "boolean"
+                | "text"
+                | "character varying"
+                | "character"
+                | "double precision"
+                | "real"
+                | "numeric"
+                | "uuid"
+                | "json"
+                | "jsonb"
+                | "bytea"
+                | "date"
+                | "interval"
+                | "timestamp with time zone"
+                | "timestamp without time zone"
+                | "time without time zone"
         )
 }
 
@@ -259,7 +280,9 @@ fn fate(schema: &Schema, shape: &TableShape, column: &ColumnShape) -> Result<Fat
         return Ok(Fate::AsIs);
     }
     let single = shape.references.iter().find(|reference| reference.columns == [name]);
-    if let Some(table) = single.map(|reference| reference.table.as_str()).or(rules::soft_reference(name)) {
+    if let Some(table) =
+        single.map(|reference| reference.table.as_str()).or(rules::soft_reference(name))
+    {
         let known = matches!(
             rules::role(table),
             Some(Role::Shared | Role::Found | Role::Anchor | Role::Definition | Role::History)
@@ -289,7 +312,9 @@ fn belongs(schema: &Schema, name: &str, shape: &TableShape, role: Role) -> Optio
                     .references
                     .iter()
                     .find(|to| to.table == name && to.columns == [column.name.as_str()]);
-                if let Some(key) = reference.map(|to| to.keys[0].clone()).or(named.then(|| "name".into())) {
+                if let Some(key) =
+                    reference.map(|to| to.keys[0].clone()).or(named.then(|| "name".into()))
+                {
                     from.push((table.clone(), column.name.clone(), key));
                 }
             }
@@ -366,5 +391,5 @@ fn digest(schema: &Schema, tables: &[Table]) -> String {
             hasher.update(format!(" {name}|{ty}|{not_null}|{fate:?}\n"));
         }
     }
-    hasher.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    copy::hex(&hasher.finalize()[..16])
 }

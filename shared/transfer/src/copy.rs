@@ -73,6 +73,16 @@ impl Chunk {
     }
 }
 
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 /// Why bytes are no rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Broken {
@@ -288,7 +298,9 @@ mod tests {
                 .collect();
             let sum = |rows: &[Vec<u8>]| {
                 let mut sum = Sum::default();
-                rows.iter().for_each(|row| sum.add(row, &[true, true, true]));
+                for row in rows {
+                    sum.add(row, &[true, true, true]);
+                }
                 sum
             };
             let mut turned = each.clone();

@@ -204,10 +204,9 @@ async fn plans(
             // Airflow leaves out of a serialized DAG what is as it is by default.
             catchup: catchup.unwrap_or(false),
             newest: logical.zip(ended),
-            next: next.zip(due).map(|(logical_date_us, run_after_us)| Tick {
-                logical_date_us,
-                run_after_us,
-            }),
+            next: next
+                .zip(due)
+                .map(|(logical_date_us, run_after_us)| Tick { logical_date_us, run_after_us }),
             start_us: start.map(us),
             end_us: end.map(us),
             timetable,
@@ -225,7 +224,8 @@ async fn insert(
     tick: Tick,
 ) -> Result<bool, Error> {
     let at = |us: i64| format!("to_timestamp(0) + {us} * interval '1 microsecond'");
-    let (start, end) = dag.timetable.interval(tick);
+    // Of each timetable that is computed, the interval is what lies between the two.
+    let (start, end) = (tick.logical_date_us, tick.run_after_us);
     let has = |column: &str| {
         let table = catalog.schema.tables.get("dag_run");
         table.is_some_and(|table| table.column(column).is_some())

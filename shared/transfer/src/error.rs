@@ -130,7 +130,10 @@ impl Error {
 
     /// Whether the same may succeed when it is done again, without anybody's help.
     pub fn is_transient(&self) -> bool {
-        matches!(self.code(), "DATABASE_BUSY" | "DATABASE_FAILED" | "COPY_INTERRUPTED" | "COPY_DAMAGED")
+        matches!(
+            self.code(),
+            "DATABASE_BUSY" | "DATABASE_FAILED" | "COPY_INTERRUPTED" | "COPY_DAMAGED"
+        )
     }
 }
 

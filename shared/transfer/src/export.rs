@@ -96,13 +96,8 @@ impl Export {
         // The snapshot is taken by the first statement.
         let _: (bool,) = tx.row("take a snapshot", "SELECT true").await?;
         let (sender, pieces) = mpsc::channel(AHEAD);
-        let mut reading = Reading {
-            tx,
-            catalog: catalog.clone(),
-            scope: scope.clone(),
-            options,
-            sender,
-        };
+        let mut reading =
+            Reading { tx, catalog: catalog.clone(), scope: scope.clone(), options, sender };
         let reader = tokio::spawn(async move {
             if let Err(error) = reading.run().await {
                 // Nobody listens any more where this fails.
@@ -204,7 +199,7 @@ impl Reading {
         if pass.skip.is_none() {
             sender.send(Ok(head.clone())).await.map_err(gone)?;
         }
-        let sorted = catalog.sorted(table);
+        let sorted = Catalog::sorted(table);
         let copy = format!("COPY ({select}{sorted}) TO STDOUT (FORMAT binary)");
         let doing = "read rows";
         let mut stream = tx.connection.copy_out_raw(&copy).await.map_err(Error::of(doing))?;
@@ -221,7 +216,7 @@ impl Reading {
             }
             loop {
                 let row = rows.next(fields.len()).map_err(|broken| damaged(broken.words()))?;
-                let next = row.as_ref().map_or(0, |row| row.len());
+                let next = row.as_ref().map_or(0, BytesMut::len);
                 if next > ROW_MAX {
                     return Err(too_large(next));
                 }

@@ -126,7 +126,10 @@ impl Import {
         let (part, attempt) = (order.part.name(), i64::from(order.attempt));
         let of = format!("part = {} AND attempt = {attempt}", quoted(part));
         let done: Vec<(String,)> = tx
-            .rows("look for a result", &format!("SELECT result FROM {staging}.airfleet_result WHERE {of}"))
+            .rows(
+                "look for a result",
+                &format!("SELECT result FROM {staging}.airfleet_result WHERE {of}"),
+            )
             .await?;
         if let Some(installed) = done.first().and_then(|(text,)| serde_json::from_str(text).ok()) {
             tx.commit().await?;
@@ -260,7 +263,8 @@ impl Import {
             }
             None => self.database.begin().await?,
         };
-        let copy = format!("COPY {}.{} FROM STDIN (FORMAT binary)", self.staging, name(&table.name));
+        let copy =
+            format!("COPY {}.{} FROM STDIN (FORMAT binary)", self.staging, name(&table.name));
         let mut sink = tx.connection.copy_in_raw(&copy).await.map_err(Error::of(doing))?;
         for bytes in [&HEADER[..], &self.gathered, &TRAILER] {
             sink.send(bytes).await.map_err(Error::of(doing))?;

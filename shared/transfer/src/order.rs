@@ -7,7 +7,11 @@ use airfleet_domain::{
 };
 use sqlx::PgConnection;
 
-use crate::{Catalog, Error, database::{self, quoted}, scope::Scope};
+use crate::{
+    Catalog, Error,
+    database::{self, quoted},
+    scope::Scope,
+};
 
 /// Locks the namespace's row in the fence's tables and fails where a later order was obeyed, or the
 /// shard is not in one of `roles` at this generation. Nothing that is written after it in the same
@@ -73,7 +77,6 @@ pub(crate) async fn check_fenced(
 
 /// Texts as an array in SQL.
 pub(crate) fn list<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> String {
-    let all: Vec<_> =
-        texts.into_iter().map(|text| quoted(text.as_ref())).collect();
+    let all: Vec<_> = texts.into_iter().map(|text| quoted(text.as_ref())).collect();
     format!("CAST(ARRAY[{}] AS text[])", all.join(", "))
 }

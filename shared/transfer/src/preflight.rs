@@ -11,6 +11,7 @@ use crate::{
         rules::{self, Role},
         schema::Schema,
     },
+    copy,
     database::Tx,
 };
 
@@ -91,7 +92,7 @@ fn fernet_digest(key: &str) -> String {
     // A key has 256 random bits, so nobody finds it by trying; the purpose keeps the digest from
     // meaning anything elsewhere.
     let digest = Sha256::digest(format!("airfleet fernet key comparison 1\n{key}"));
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    copy::hex(&digest[..16])
 }
 
 async fn texts(
@@ -156,11 +157,7 @@ async fn pools(
 }
 
 /// Assets by which a DAG of the namespace starts one of another, or is started by one.
-async fn crossings(
-    tx: &mut Tx,
-    catalog: &Catalog,
-    scope: &Scope,
-) -> Result<Vec<String>, Error> {
+async fn crossings(tx: &mut Tx, catalog: &Catalog, scope: &Scope) -> Result<Vec<String>, Error> {
     let of = |column: &str| scope.of(column, catalog.schema.by_bytes);
     let sql = format!(
         "SELECT DISTINCT format('%s: %s -> %s', a.uri, p.dag_id, c.dag_id) \

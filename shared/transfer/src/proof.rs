@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_and_what_was_left_is_told() {
-        let proof = |dates: &[i64]| Proof::from([("pay__a".to_owned(), Runs::of(dates.iter().copied()))]);
+        let proof =
+            |dates: &[i64]| Proof::from([("pay__a".to_owned(), Runs::of(dates.iter().copied()))]);
         let verdict = compare(&proof(&[1, 2, 4]), &proof(&[1, 2, 5]), &proof(&[1, 2, 3, 4, 5]));
         assert_eq!(verdict.missing, [("pay__a".to_owned(), 3)]);
         assert_eq!(verdict.only_source, [("pay__a".to_owned(), 4)]);

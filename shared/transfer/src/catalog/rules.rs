@@ -39,29 +39,40 @@ pub(crate) fn role(table: &str) -> Option<Role> {
         "asset" => Role::Found,
         "dag" => Role::Anchor,
         "dag_version" | "serialized_dag" | "dag_code" | "deadline_alert" => Role::Definition,
-        "dag_run" | "dag_run_note" | "task_instance" | "task_instance_history"
-        | "task_instance_note" | "task_map" | "task_reschedule" | "task_state_store" | "xcom"
-        | "rendered_task_instance_fields" | "hitl_detail" | "hitl_detail_history" | "log"
-        | "asset_event" | "asset_dag_run_queue" | "dagrun_asset_event" => Role::History,
+        "dag_run"
+        | "dag_run_note"
+        | "task_instance"
+        | "task_instance_history"
+        | "task_instance_note"
+        | "task_map"
+        | "task_reschedule"
+        | "task_state_store"
+        | "xcom"
+        | "rendered_task_instance_fields"
+        | "hitl_detail"
+        | "hitl_detail_history"
+        | "log"
+        | "asset_event"
+        | "asset_dag_run_queue"
+        | "dagrun_asset_event" => Role::History,
         // Made by whoever parses the files.
         "dag_tag" | "dag_owner_attributes" | "dag_warning"
         | "dag_schedule_asset_alias_reference" | "dag_schedule_asset_name_reference"
         | "dag_schedule_asset_reference" | "dag_schedule_asset_uri_reference"
         | "task_inlet_asset_reference" | "task_outlet_asset_reference" | "import_error"
-        | "dag_priority_parsing_request" => Role::Stays(None),
+        | "dag_priority_parsing_request"
         // Of a shard's own processes and people: numbers of users differ from shard to shard.
-        "job" | "trigger" | "log_template" | "dag_favorite" | "backfill_dag_run"
+        | "job" | "trigger" | "callback" | "log_template" | "dag_favorite"
         | "asset_alias" | "asset_alias_asset" | "asset_alias_asset_event" | "asset_active"
-        | "asset_watcher" | "partitioned_asset_key_log" => Role::Stays(None),
-        // An open one delays a move, see OPEN_BACKFILL; one that ended is history that nobody reads.
-        "backfill" => Role::Stays(None),
+        | "asset_watcher" | "partitioned_asset_key_log"
+        // An open one delays a move, see OPEN_BACKFILL; of one that ended nobody reads any more.
+        | "backfill" | "backfill_dag_run" => Role::Stays(None),
         "deadline" => Role::Stays(Some(Pending {
             what: "deadlines of runs that have not ended",
             sql: "SELECT count(*) FROM {schema}.deadline x \
                   JOIN {schema}.dag_run r ON r.id = x.dagrun_id \
                   WHERE NOT x.missed AND r.state IN ('queued', 'running') AND {of:r.dag_id}",
         })),
-        "callback" => Role::Stays(None),
         "asset_partition_dag_run" => Role::Stays(Some(Pending {
             what: "partitions that wait for their assets",
             sql: "SELECT count(*) FROM {schema}.asset_partition_dag_run x \
@@ -81,14 +92,26 @@ pub(crate) const DAG_COLUMNS: [&str; 3] = ["dag_id", "source_dag_id", "target_da
 
 /// Columns by which a table that has no rule says something of a DAG.
 pub(crate) const TELLING: [&str; 12] = [
-    "dag_id", "source_dag_id", "target_dag_id", "dag_run_id", "dagrun_id", "run_id", "ti_id",
-    "task_id", "task_instance_id", "dag_version_id", "serialized_dag_id", "ti_history_id",
+    "dag_id",
+    "source_dag_id",
+    "target_dag_id",
+    "dag_run_id",
+    "dagrun_id",
+    "run_id",
+    "ti_id",
+    "task_id",
+    "task_instance_id",
+    "dag_version_id",
+    "serialized_dag_id",
+    "ti_history_id",
 ];
 
 /// Whether a table without a rule and with a telling column is none of Airflow's concern: broker
 /// results and Airfleet's own.
 pub(crate) fn is_foreign(table: &str) -> bool {
-    table.starts_with("airfleet_") || table.starts_with("celery_") || table.starts_with("_airflow_moved")
+    table.starts_with("airfleet_")
+        || table.starts_with("celery_")
+        || table.starts_with("_airflow_moved")
 }
 
 /// Whether a column means something on one shard only, and is empty on the other.

@@ -31,6 +31,7 @@ pub(crate) struct TableShape {
 }
 
 /// One column.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact that the database tells")]
 #[derive(Debug, Clone)]
 pub(crate) struct ColumnShape {
     pub(crate) name: String,
@@ -101,6 +102,7 @@ const REFERENCES: &str = "\
 
 impl Schema {
     pub(crate) async fn read(tx: &mut Tx) -> Result<Self, Error> {
+        type Column = (String, String, String, bool, bool, bool, bool);
         type Facts = (Option<String>, bool, bool, bool);
         let doing = "read the schema";
         let (name, is_airflow, by_bytes, has_fence): Facts = tx
@@ -115,20 +117,17 @@ impl Schema {
             )
             .await?;
         let Some(name) = name.filter(|_| is_airflow) else { return Err(Error::NotAirflow) };
-        let mut revisions: Vec<(String,)> = tx
-            .rows(doing, "SELECT version_num FROM alembic_version ORDER BY 1")
-            .await?;
+        let mut revisions: Vec<(String,)> =
+            tx.rows(doing, "SELECT version_num FROM alembic_version ORDER BY 1").await?;
         let revision = revisions.drain(..).map(|(one,)| one).collect::<Vec<_>>().join(", ");
         let mut schema = Self { name, revision, by_bytes, has_fence, ..Self::default() };
-        type Column = (String, String, String, bool, bool, bool, bool);
         for (table, name, ty, not_null, numbered, generated, built_in) in
             tx.rows::<Column>(doing, COLUMNS).await?
         {
             let column = ColumnShape { name, ty, not_null, numbered, generated, built_in };
             schema.tables.entry(table).or_default().columns.push(column);
         }
-        for (table, primary, columns) in
-            tx.rows::<(String, bool, Vec<String>)>(doing, KEYS).await?
+        for (table, primary, columns) in tx.rows::<(String, bool, Vec<String>)>(doing, KEYS).await?
         {
             let shape = schema.tables.entry(table).or_default();
             if primary {
@@ -137,9 +136,8 @@ impl Schema {
                 shape.unique.push(columns);
             }
         }
-        for (table, name, columns, to, keys) in tx
-            .rows::<(String, String, Vec<String>, String, Vec<String>)>(doing, REFERENCES)
-            .await?
+        for (table, name, columns, to, keys) in
+            tx.rows::<(String, String, Vec<String>, String, Vec<String>)>(doing, REFERENCES).await?
         {
             let reference = Reference { name, columns, table: to, keys };
             schema.tables.entry(table).or_default().references.push(reference);

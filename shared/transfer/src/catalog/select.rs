@@ -5,11 +5,7 @@ use std::fmt::Write as _;
 use airfleet_domain::moves::History;
 
 use super::{Belongs, Catalog, Column, Fate, Table, key_of, rules, rules::Role};
-use crate::{
-    copy::Field,
-    database::name,
-    scope::Scope,
-};
+use crate::{copy::Field, database::name, scope::Scope};
 
 /// How deep rows may be known by rows that are known by rows.
 const DEPTH_MAX: usize = 4;
@@ -60,13 +56,7 @@ impl Catalog {
         (sent, joins)
     }
 
-    fn known_by(
-        &self,
-        column: &Column,
-        to: &str,
-        sent: &mut Vec<Sent>,
-        joins: &mut String,
-    ) {
+    fn known_by(&self, column: &Column, to: &str, sent: &mut Vec<Sent>, joins: &mut String) {
         let kind = if column.not_null { "JOIN" } else { "LEFT JOIN" };
         let mut step = (to.to_owned(), "t".to_owned(), column.name.clone(), kind);
         let mut pending = vec![];
@@ -151,7 +141,7 @@ impl Catalog {
 
     /// The order in which rows are sent that get new numbers: in that of their old ones, so that
     /// what is sorted by them stays sorted.
-    pub(crate) fn sorted(&self, table: &Table) -> String {
+    pub(crate) fn sorted(table: &Table) -> String {
         let own = table.columns.iter().find(|column| column.fate == Fate::Own);
         own.map(|own| format!(" ORDER BY t.{}", name(&own.name))).unwrap_or_default()
     }
@@ -173,7 +163,9 @@ impl Catalog {
                     .iter()
                     .all(|run| table.columns.iter().any(|column| column.name == *run));
                 if history == History::Minimal && table.role == Role::History && has_run {
-                    format!("{of} AND ({alias}.dag_id, {alias}.run_id) IN (SELECT dag_id, run_id FROM kept)")
+                    format!(
+                        "{of} AND ({alias}.dag_id, {alias}.run_id) IN (SELECT dag_id, run_id FROM kept)"
+                    )
                 } else {
                     of
                 }
@@ -220,9 +212,11 @@ impl Catalog {
             {
                 let path = format!("{}.{}", name(&format!("{}_0", column.name)), name(of));
                 let within = scope.of(&path, self.schema.by_bytes);
-                let _ = match column.not_null {
-                    true => write!(text, " AND {within}"),
-                    false => write!(text, " AND (t.{} IS NULL OR {within})", name(&column.name)),
+                let own = name(&column.name);
+                let _ = if column.not_null {
+                    write!(text, " AND {within}")
+                } else {
+                    write!(text, " AND (t.{own} IS NULL OR {within})")
                 };
             }
         }
@@ -238,8 +232,12 @@ impl Catalog {
                 Fate::Newest(of) => {
                     format!("(SELECT max(n.id) FROM {}.{} n)", self.schema.name, name(of))
                 }
-                Fate::AsIs if table.role == Role::Anchor && column.name == "is_paused" => "true".into(),
-                Fate::AsIs if table.role == Role::Anchor && column.name == "is_stale" => "true".into(),
+                Fate::AsIs if table.role == Role::Anchor && column.name == "is_paused" => {
+                    "true".into()
+                }
+                Fate::AsIs if table.role == Role::Anchor && column.name == "is_stale" => {
+                    "true".into()
+                }
                 Fate::AsIs => format!("s.{}", name(&column.name)),
                 Fate::Link(to) => self.looked_up(column, to, &mut joins),
             };
@@ -252,7 +250,7 @@ impl Catalog {
             name(&table.name),
             into.join(", "),
             values.join(", "),
-            if self.sorted(table).is_empty() { "" } else { " ORDER BY s.ctid" },
+            if Self::sorted(table).is_empty() { "" } else { " ORDER BY s.ctid" },
             match table.role {
                 Role::Shared | Role::Anchor => " ON CONFLICT DO NOTHING",
                 _ => "",

@@ -10,7 +10,7 @@ use croner::Cron;
 use jiff::{
     Timestamp,
     civil::DateTime,
-    tz::{Offset, TimeZone},
+    tz::{AmbiguousOffset, Offset, TimeZone},
 };
 use serde_json::Value;
 
@@ -62,9 +62,10 @@ impl Timetable {
         };
         let seconds = |value: &Value| value.as_f64().map(|seconds| (seconds * 1e6).round() as i64);
         let parsed = match name {
-            "NullTimetable" | "OnceTimetable" | "ContinuousTimetable" | "AssetTriggeredTimetable" => {
-                Some(Self::Never)
-            }
+            "NullTimetable"
+            | "OnceTimetable"
+            | "ContinuousTimetable"
+            | "AssetTriggeredTimetable" => Some(Self::Never),
             "CronTriggerTimetable" | "MultipleCronTriggerTimetable" => {
                 let one = var["expression"].as_str().into_iter();
                 let more = var["expressions"].as_array().into_iter().flatten();
@@ -83,18 +84,14 @@ impl Timetable {
             }
             _ => None,
         };
-        let possible = |timetable: &Self| !matches!(timetable, Self::Delta { step_us, .. } if *step_us <= 0);
+        let possible =
+            |timetable: &Self| !matches!(timetable, Self::Delta { step_us, .. } if *step_us <= 0);
         parsed.filter(possible).unwrap_or_else(unknown)
     }
 
     /// Whether its times can be computed.
     pub fn is_known(&self) -> bool {
         !matches!(self, Self::Unknown(_))
-    }
-
-    /// The interval of a run. Microseconds since 1970-01-01 UTC.
-    pub(super) fn interval(&self, tick: Tick) -> (i64, i64) {
-        (tick.logical_date_us, tick.run_after_us)
     }
 
     /// Its times after the newest run, from the last that was due at `stopped_at_us` on to `now_us`,
@@ -112,27 +109,13 @@ impl Timetable {
             Self::Never => Vec::new(),
             Self::Delta { step_us, trigger } => {
                 // Without a run there is nothing to count from.
-                let from = newest.map_or(now_us, |(_, ended)| ended);
-                let first = match trigger {
-                    // What lies long before the stop is of no interest.
-                    Some(_) => from,
-                    None => from - step_us,
-                };
-                let skipped = (stopped_at_us - first).max(0) / step_us;
-                let mut at = first + skipped.saturating_sub(1) * step_us;
-                let mut due = Vec::new();
-                while at + step_us <= now_us && newest.is_some() {
-                    let run_after_us = at + step_us * if trigger.is_some() { 1 } else { 2 };
-                    let logical = match trigger {
-                        Some(lead) => run_after_us - lead,
-                        None => at + step_us,
-                    };
-                    if run_after_us <= now_us {
-                        due.push(Tick { logical_date_us: logical, run_after_us });
-                    }
-                    at += step_us;
-                }
-                due
+                let Some((_, ended)) = newest else { return Some(Vec::new()) };
+                let lead = trigger.unwrap_or(*step_us);
+                let first = ((stopped_at_us - ended) / step_us).max(1);
+                (first..=(now_us - ended) / step_us)
+                    .map(|n| ended + n * step_us)
+                    .map(|run_after_us| Tick { logical_date_us: run_after_us - lead, run_after_us })
+                    .collect()
             }
             Self::Cron { crons, zone, trigger } => {
                 let mut due: Vec<Tick> = crons
@@ -146,6 +129,9 @@ impl Timetable {
         };
         let after = |tick: &Tick| newest.is_none_or(|(logical, _)| tick.logical_date_us > logical);
         due.retain(after);
+        // Of what was due before, each rule looked back as far as it pleased.
+        let during = due.partition_point(|tick| tick.run_after_us <= stopped_at_us);
+        due.drain(..during.saturating_sub(1));
         due.drain(..due.len().saturating_sub(at_most));
         Some(due)
     }
@@ -159,7 +145,8 @@ fn cron(expressions: &[&str], zone: &Value, trigger: Option<i64>) -> Option<Time
         }
         _ => return None,
     };
-    let crons: Option<Vec<CronRule>> = expressions.iter().map(|text| CronRule::parse(text)).collect();
+    let crons: Option<Vec<CronRule>> =
+        expressions.iter().map(|text| CronRule::parse(text)).collect();
     let crons = crons.filter(|crons| !crons.is_empty())?;
     Some(Timetable::Cron { crons, zone, trigger })
 }
@@ -193,26 +180,24 @@ impl CronRule {
             let passed = next.duration_since(clock).as_micros();
             return i64::try_from(passed).ok()?.checked_add(at_us);
         }
-        // A time that is skipped comes as much later, one that comes twice counts when it comes
-        // first: as Airflow does.
-        Some(zone.to_timestamp(next).ok()?.as_microsecond())
+        // A time that is skipped comes as much later, one that comes twice counts when it comes for
+        // the second time: as Airflow does.
+        let ambiguous = zone.to_ambiguous_timestamp(next);
+        let twice = matches!(ambiguous.offset(), AmbiguousOffset::Fold { .. });
+        let time = if twice { ambiguous.later() } else { ambiguous.compatible() };
+        Some(time.ok()?.as_microsecond())
     }
 
     /// Times whose run is due up to `now_us`, from two before the one that was due at `from_us`.
-    fn ticks(
-        &self,
-        zone: &TimeZone,
-        trigger: Option<i64>,
-        from_us: i64,
-        now_us: i64,
-    ) -> Vec<Tick> {
+    fn ticks(&self, zone: &TimeZone, trigger: Option<i64>, from_us: i64, now_us: i64) -> Vec<Tick> {
         // Far enough back to find times before: doubling, up to eight years.
         let mut back = 3_600_000_000_i64;
         let before = loop {
             let begin = from_us - back;
             let mut times = Vec::new();
             let mut at = begin;
-            while let Some(next) = self.next(zone, at).filter(|next| *next <= from_us && *next > at) {
+            while let Some(next) = self.next(zone, at).filter(|next| *next <= from_us && *next > at)
+            {
                 times.push(next);
                 at = next;
                 if times.len() > 64 {
@@ -280,7 +265,8 @@ mod tests {
         );
         let newest = Some((13 * MINUTE, 23 * MINUTE));
         let ticks = delta.ticks(newest, 30 * MINUTE, 55 * MINUTE, 100).unwrap();
-        let found: Vec<_> = ticks.iter().map(|t| (t.logical_date_us / MINUTE, t.run_after_us / MINUTE)).collect();
+        let found: Vec<_> =
+            ticks.iter().map(|t| (t.logical_date_us / MINUTE, t.run_after_us / MINUTE)).collect();
         assert_eq!(found, [(23, 33), (33, 43), (43, 53)]);
     }
 

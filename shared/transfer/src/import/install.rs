@@ -1,6 +1,6 @@
 //! One transaction that puts everything in place.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use airfleet_domain::{
     moves::{History, Part, TableSum},
@@ -143,7 +143,7 @@ impl Import {
             self.staging
         );
         for table in tables_of(&self.catalog, self.order.part) {
-            sql.push_str(&format!("; DROP TABLE {}.{}", self.staging, name(&table.name)));
+            let _ = write!(sql, "; DROP TABLE {}.{}", self.staging, name(&table.name));
         }
         tx.execute("note the result", &sql).await.map(drop)
     }
@@ -206,7 +206,8 @@ fn differences(told: &[TableSum], found: &[TableSum]) -> Result<(), String> {
         .into_iter()
         .filter(|table| told.get(*table) != found.get(*table))
         .map(|table| {
-            let rows = |sums: &BTreeMap<String, TableSum>| sums.get(table).map_or(0, |sum| sum.rows);
+            let rows =
+                |sums: &BTreeMap<String, TableSum>| sums.get(table).map_or(0, |sum| sum.rows);
             format!("{table} ({} rows were sent, {} are there)", rows(&told), rows(&found))
         })
         .take(LISTED_MAX)

@@ -14,9 +14,14 @@ async fn airflow_3_3_2_is_understood_and_the_same_everywhere() {
     let order: Vec<&str> = catalog.tables().collect();
     let at = |table: &str| order.iter().position(|name| *name == table).expect(table);
     for (before, after) in [
-        ("dag_bundle", "dag"), ("dag", "dag_version"), ("dag_version", "serialized_dag"),
-        ("dag_version", "dag_run"), ("dag_run", "task_instance"), ("task_instance", "xcom"),
-        ("task_instance_history", "hitl_detail_history"), ("asset_event", "dagrun_asset_event"),
+        ("dag_bundle", "dag"),
+        ("dag", "dag_version"),
+        ("dag_version", "serialized_dag"),
+        ("dag_version", "dag_run"),
+        ("dag_run", "task_instance"),
+        ("task_instance", "xcom"),
+        ("task_instance_history", "hitl_detail_history"),
+        ("asset_event", "dagrun_asset_event"),
     ] {
         assert!(at(before) < at(after), "{before} {after}: {order:?}");
     }
@@ -35,17 +40,27 @@ async fn what_nobody_knows_is_found() {
     assert_eq!(changed.not_understood(), [] as [&str; 0], "a column of a plain type goes along");
     assert_ne!(changed.digest(), digest, "but only to where it is too");
     server
-        .query(&end, "CREATE TYPE mood AS ENUM ('sad'); \
+        .query(
+            &end,
+            "CREATE TYPE mood AS ENUM ('sad'); \
             CREATE TABLE plugin_state (id int PRIMARY KEY, dag_id text); \
             CREATE TABLE plugin_runs (number int REFERENCES dag_run (id)); \
             CREATE TABLE plugin_users (id int PRIMARY KEY, email text); \
             ALTER TABLE task_instance ADD COLUMN mood mood; \
             ALTER TABLE xcom ADD COLUMN blob_id integer; \
             ALTER TABLE xcom ADD COLUMN size bigint GENERATED ALWAYS AS (map_index + 1) STORED; \
-            ALTER TABLE dag_run ADD COLUMN who text REFERENCES team (name)")
+            ALTER TABLE dag_run ADD COLUMN who text REFERENCES team (name)",
+        )
         .await;
     let strange = end.catalog().await.not_understood().join("\n");
-    for found in ["plugin_state", "plugin_runs", "task_instance.mood (", "xcom.blob_id (", "xcom.size (", "dag_run (foreign key"] {
+    for found in [
+        "plugin_state",
+        "plugin_runs",
+        "task_instance.mood (",
+        "xcom.blob_id (",
+        "xcom.size (",
+        "dag_run (foreign key",
+    ] {
         assert!(strange.contains(found), "{found}: {strange}");
     }
     assert!(!strange.contains("plugin_users"), "{strange}");

@@ -11,36 +11,84 @@ use crate::ends::{End, Server, copy, export, import, order, place, scope};
 /// How each table's rows of a namespace read without what a shard numbers: written down here anew,
 /// so that nothing is compared with itself.
 const READ: &[(&str, &str)] = &[
-    ("dag", "SELECT jsonb_build_array(x.dag_id, x.next_dagrun, x.next_dagrun_create_after, coalesce(p.is_paused, x.is_paused)) \
-             FROM dag x LEFT JOIN airfleet_pause p ON p.dag_id = x.dag_id WHERE OF"),
+    (
+        "dag",
+        "SELECT jsonb_build_array(x.dag_id, x.next_dagrun, x.next_dagrun_create_after, coalesce(p.is_paused, x.is_paused)) \
+             FROM dag x LEFT JOIN airfleet_pause p ON p.dag_id = x.dag_id WHERE OF",
+    ),
     ("dag_version", "SELECT to_jsonb(x) FROM dag_version x WHERE OF"),
     ("serialized_dag", "SELECT to_jsonb(x) FROM serialized_dag x WHERE OF"),
     ("dag_code", "SELECT to_jsonb(x) FROM dag_code x WHERE OF"),
-    ("deadline_alert", "SELECT to_jsonb(a) FROM deadline_alert a JOIN serialized_dag x ON x.id = a.serialized_dag_id WHERE OF"),
-    ("dag_run", "SELECT to_jsonb(x) - 'id' - 'creating_job_id' - 'scheduled_by_job_id' - 'log_template_id' FROM dag_run x WHERE OF"),
-    ("dag_run_note", "SELECT to_jsonb(n) - 'dag_run_id' || jsonb_build_array(x.dag_id, x.run_id) \
-                      FROM dag_run_note n JOIN dag_run x ON x.id = n.dag_run_id WHERE OF"),
-    ("task_instance", "SELECT to_jsonb(x) - 'queued_by_job_id' - 'external_executor_id' FROM task_instance x WHERE OF"),
-    ("task_instance_history", "SELECT to_jsonb(x) - 'queued_by_job_id' FROM task_instance_history x WHERE OF"),
-    ("xcom", "SELECT to_jsonb(x) - 'dag_run_id' || jsonb_build_array(r.dag_id, r.run_id) \
-              FROM xcom x JOIN dag_run r ON r.id = x.dag_run_id WHERE OF"),
+    (
+        "deadline_alert",
+        "SELECT to_jsonb(a) FROM deadline_alert a JOIN serialized_dag x ON x.id = a.serialized_dag_id WHERE OF",
+    ),
+    (
+        "dag_run",
+        "SELECT to_jsonb(x) - 'id' - 'creating_job_id' - 'scheduled_by_job_id' - 'log_template_id' FROM dag_run x WHERE OF",
+    ),
+    (
+        "dag_run_note",
+        "SELECT to_jsonb(n) - 'dag_run_id' || jsonb_build_array(x.dag_id, x.run_id) \
+                      FROM dag_run_note n JOIN dag_run x ON x.id = n.dag_run_id WHERE OF",
+    ),
+    (
+        "task_instance",
+        "SELECT to_jsonb(x) - 'queued_by_job_id' - 'external_executor_id' FROM task_instance x WHERE OF",
+    ),
+    (
+        "task_instance_history",
+        "SELECT to_jsonb(x) - 'queued_by_job_id' FROM task_instance_history x WHERE OF",
+    ),
+    (
+        "xcom",
+        "SELECT to_jsonb(x) - 'dag_run_id' || jsonb_build_array(r.dag_id, r.run_id) \
+              FROM xcom x JOIN dag_run r ON r.id = x.dag_run_id WHERE OF",
+    ),
     ("task_map", "SELECT to_jsonb(x) FROM task_map x WHERE OF"),
-    ("rendered", "SELECT jsonb_build_array(dag_id, task_id, run_id, map_index, rendered_fields::text, k8s_pod_yaml) \
-                  FROM rendered_task_instance_fields x WHERE OF"),
-    ("ti_note", "SELECT to_jsonb(n) FROM task_instance_note n JOIN task_instance x ON x.id = n.ti_id WHERE OF"),
-    ("reschedule", "SELECT to_jsonb(n) - 'id' FROM task_reschedule n JOIN task_instance x ON x.id = n.ti_id WHERE OF"),
-    ("state", "SELECT to_jsonb(x) - 'id' - 'dag_run_id' || jsonb_build_array(r.dag_id, r.run_id) \
-               FROM task_state_store x JOIN dag_run r ON r.id = x.dag_run_id WHERE OF"),
-    ("hitl", "SELECT to_jsonb(n) FROM hitl_detail n JOIN task_instance x ON x.id = n.ti_id WHERE OF"),
-    ("hitl_history", "SELECT to_jsonb(n) FROM hitl_detail_history n \
-                      JOIN task_instance_history x ON x.task_instance_id = n.ti_history_id WHERE OF"),
+    (
+        "rendered",
+        "SELECT jsonb_build_array(dag_id, task_id, run_id, map_index, rendered_fields::text, k8s_pod_yaml) \
+                  FROM rendered_task_instance_fields x WHERE OF",
+    ),
+    (
+        "ti_note",
+        "SELECT to_jsonb(n) FROM task_instance_note n JOIN task_instance x ON x.id = n.ti_id WHERE OF",
+    ),
+    (
+        "reschedule",
+        "SELECT to_jsonb(n) - 'id' FROM task_reschedule n JOIN task_instance x ON x.id = n.ti_id WHERE OF",
+    ),
+    (
+        "state",
+        "SELECT to_jsonb(x) - 'id' - 'dag_run_id' || jsonb_build_array(r.dag_id, r.run_id) \
+               FROM task_state_store x JOIN dag_run r ON r.id = x.dag_run_id WHERE OF",
+    ),
+    (
+        "hitl",
+        "SELECT to_jsonb(n) FROM hitl_detail n JOIN task_instance x ON x.id = n.ti_id WHERE OF",
+    ),
+    (
+        "hitl_history",
+        "SELECT to_jsonb(n) FROM hitl_detail_history n \
+                      JOIN task_instance_history x ON x.task_instance_id = n.ti_history_id WHERE OF",
+    ),
     ("log", "SELECT to_jsonb(x) - 'id' FROM log x WHERE OF"),
-    ("event", "SELECT to_jsonb(x) - 'id' - 'asset_id' || jsonb_build_array(a.name) \
-               FROM (SELECT *, source_dag_id AS dag_id FROM asset_event) x JOIN asset a ON a.id = x.asset_id WHERE OF"),
-    ("queue", "SELECT jsonb_build_array(a.name, x.dag_id, x.created_at) \
-               FROM (SELECT *, target_dag_id AS dag_id FROM asset_dag_run_queue) x JOIN asset a ON a.id = x.asset_id WHERE OF"),
-    ("consumed", "SELECT jsonb_build_array(x.run_id, x.dag_id, e.timestamp, e.source_run_id) FROM dagrun_asset_event c \
-                  JOIN dag_run x ON x.id = c.dag_run_id JOIN asset_event e ON e.id = c.event_id WHERE OF"),
+    (
+        "event",
+        "SELECT to_jsonb(x) - 'id' - 'asset_id' || jsonb_build_array(a.name) \
+               FROM (SELECT *, source_dag_id AS dag_id FROM asset_event) x JOIN asset a ON a.id = x.asset_id WHERE OF",
+    ),
+    (
+        "queue",
+        "SELECT jsonb_build_array(a.name, x.dag_id, x.created_at) \
+               FROM (SELECT *, target_dag_id AS dag_id FROM asset_dag_run_queue) x JOIN asset a ON a.id = x.asset_id WHERE OF",
+    ),
+    (
+        "consumed",
+        "SELECT jsonb_build_array(x.run_id, x.dag_id, e.timestamp, e.source_run_id) FROM dagrun_asset_event c \
+                  JOIN dag_run x ON x.id = c.dag_run_id JOIN asset_event e ON e.id = c.event_id WHERE OF",
+    ),
 ];
 
 /// All rows of a namespace, a line each.
@@ -61,10 +109,18 @@ async fn rows(server: &Server, end: &End, prefix: &str) -> Vec<String> {
 async fn assert_same(server: &Server, source: &End, target: &End, prefix: &str) {
     let (from, to) = (rows(server, source, prefix).await, rows(server, target, prefix).await);
     let differing: Vec<_> = from.iter().zip(&to).filter(|(a, b)| a != b).take(3).collect();
-    assert!(from.len() == to.len() && differing.is_empty(), "{} {} {differing:?}", from.len(), to.len());
+    assert!(
+        from.len() == to.len() && differing.is_empty(),
+        "{} {} {differing:?}",
+        from.len(),
+        to.len()
+    );
     for (table, _) in READ {
         let prefix = format!("{table} ");
-        assert!(from.iter().any(|line| line.starts_with(&prefix)), "no rows of {table} were compared");
+        assert!(
+            from.iter().any(|line| line.starts_with(&prefix)),
+            "no rows of {table} were compared"
+        );
     }
 }
 
@@ -97,12 +153,18 @@ async fn everything_arrives_and_nothing_else_changes() {
     let at_source = server.print(&source).await;
     let (installed, trailer) =
         copy(&source, &target, &scope, order(Part::Rest, 1, 4), History::Full).await.unwrap();
-    assert_eq!((installed.tables, installed.marks), (trailer.tables.clone(), trailer.marks.clone()));
+    assert_eq!(
+        (installed.tables, installed.marks),
+        (trailer.tables.clone(), trailer.marks.clone())
+    );
     assert_same(&server, &source, &target, "pay__").await;
     assert_eq!(server.print(&source).await, at_source, "an export changes nothing");
 
     let order_of_runs = "SELECT md5(string_agg(dag_id || run_id, ',' ORDER BY id)) FROM dag_run WHERE starts_with(dag_id, 'pay__')";
-    assert_eq!(server.query(&source, order_of_runs).await, server.query(&target, order_of_runs).await);
+    assert_eq!(
+        server.query(&source, order_of_runs).await,
+        server.query(&target, order_of_runs).await
+    );
     let count = |table: &str| trailer.tables.iter().find(|sum| &*sum.table == table).unwrap().rows;
     assert_eq!((count("dag_run"), count("task_instance")), (240, 2_160));
     let mark = &trailer.marks[0];
@@ -134,10 +196,12 @@ async fn everything_arrives_and_nothing_else_changes() {
     assert_eq!(server.query(&target, running).await, "3");
 
     // Clearing up leaves the target as it was, to the byte.
-    let told = removal::remove_some(&target.database, &target.catalog().await, &scope, place(5), 50).await;
+    let told =
+        removal::remove_some(&target.database, &target.catalog().await, &scope, place(5), 50).await;
     assert!(matches!(told, Err(Error::NotInRole { .. })), "{told:?}");
     target.be(&scope, Role::Retired, 6).await;
-    let late = removal::remove_some(&target.database, &target.catalog().await, &scope, place(5), 50).await;
+    let late =
+        removal::remove_some(&target.database, &target.catalog().await, &scope, place(5), 50).await;
     assert!(matches!(late, Err(Error::Overtaken { .. })), "{late:?}");
     let mut batches = 0;
     while !removal::remove_some(&target.database, &target.catalog().await, &scope, place(6), 50)
@@ -162,7 +226,8 @@ async fn what_goes_ahead_replaces_what_the_target_parsed_and_what_an_earlier_sta
     server.query(&target, "UPDATE dag SET is_stale = true WHERE starts_with(dag_id, 'pay__') AND dag_id LIKE '%4'; \
         UPDATE dag_version SET bundle_version = 'old' WHERE starts_with(dag_id, 'pay__')").await;
     target.be(&scope, Role::Staged, 4).await;
-    let (installed, _) = copy(&source, &target, &scope, order(Part::Ahead, 1, 4), History::Full).await.unwrap();
+    let (installed, _) =
+        copy(&source, &target, &scope, order(Part::Ahead, 1, 4), History::Full).await.unwrap();
     let tables: Vec<&str> = installed.tables.iter().map(|sum| &*sum.table).collect();
     assert_eq!(tables, ["dag_code", "dag_version", "deadline_alert", "serialized_dag"]);
     assert!(installed.marks.is_empty());
@@ -177,7 +242,8 @@ async fn the_minimum_is_what_schedules_go_on_from_and_what_has_not_ended() {
     let (server, source, target, scope) = two([3, 40, 5]).await;
     // An old run that was cleared is among what has not ended.
     server.query(&source, "UPDATE dag_run SET state = 'queued' WHERE dag_id = 'pay__d1' AND run_id = 'scheduled__3'").await;
-    let (installed, _) = copy(&source, &target, &scope, order(Part::Rest, 1, 4), History::Minimal).await.unwrap();
+    let (installed, _) =
+        copy(&source, &target, &scope, order(Part::Rest, 1, 4), History::Minimal).await.unwrap();
     let runs = "SELECT string_agg(run_id, ' ' ORDER BY id) FROM dag_run WHERE dag_id = 'pay__d1'";
     assert_eq!(server.query(&target, runs).await, "scheduled__3 manual__é 39 scheduled__40");
     let tasks = "SELECT count(*) FROM task_instance WHERE starts_with(dag_id, 'pay__')";
@@ -185,7 +251,10 @@ async fn the_minimum_is_what_schedules_go_on_from_and_what_has_not_ended() {
     let sealed = export(&source, &scope, Part::Rest, History::Minimal, None).await;
     let marks = last_trailer(sealed).await.marks;
     let cursor = |marks: &[airfleet_domain::moves::Mark]| -> Vec<_> {
-        marks.iter().map(|m| (m.dag_id.clone(), m.newest_logical_date_us, m.unfinished_runs)).collect()
+        marks
+            .iter()
+            .map(|m| (m.dag_id.clone(), m.newest_logical_date_us, m.unfinished_runs))
+            .collect()
     };
     assert_eq!(cursor(&installed.marks), cursor(&marks));
 }
@@ -264,8 +333,11 @@ async fn what_was_kept_of_other_rows_is_forgotten() {
 async fn rows_that_were_changed_on_the_way_or_are_missing_are_refused() {
     let (server, source, target, scope) = two([2, 20, 5]).await;
     let before = server.print(&target).await;
-    for (attempt, damage) in ["a bit", "a bit with its checksum", "a chunk is missing"].into_iter().enumerate() {
-        let mut into = import(&target, &scope, order(Part::Rest, attempt as u32 + 1, 4)).await.unwrap();
+    for (attempt, damage) in
+        ["a bit", "a bit with its checksum", "a chunk is missing"].into_iter().enumerate()
+    {
+        let mut into =
+            import(&target, &scope, order(Part::Rest, attempt as u32 + 1, 4)).await.unwrap();
         let mut out = export(&source, &scope, Part::Rest, History::Full, None).await;
         let (mut last, mut refused) = (airfleet_transfer::copy::Position::default(), None);
         while let Some(mut piece) = out.next().await.unwrap() {
@@ -305,9 +377,15 @@ async fn rows_that_were_changed_on_the_way_or_are_missing_are_refused() {
 async fn who_was_overtaken_or_is_not_fenced_installs_nothing() {
     let (server, source, target, scope) = two([3, 40, 9]).await;
     let before = server.print(&target).await;
-    let code = async |order| copy(&source, &target, &scope, order, History::Full).await.unwrap_err().code();
+    let code = async |order| {
+        copy(&source, &target, &scope, order, History::Full).await.unwrap_err().code()
+    };
     assert_eq!(code(order(Part::Rest, 1, 3)).await, "ORDER_OVERTAKEN");
-    assert_eq!(code(order(Part::Rest, 2, 5)).await, "NOT_IN_ROLE", "an order that nobody obeyed yet");
+    assert_eq!(
+        code(order(Part::Rest, 2, 5)).await,
+        "NOT_IN_ROLE",
+        "an order that nobody obeyed yet"
+    );
     target.be(&scope, Role::Active, 5).await;
     assert_eq!(code(order(Part::Rest, 3, 5)).await, "NOT_IN_ROLE");
     target.be(&scope, Role::Staged, 6).await;
@@ -323,10 +401,16 @@ async fn who_was_overtaken_or_is_not_fenced_installs_nothing() {
 async fn a_trigger_of_somebody_else_that_changes_rows_is_noticed() {
     let (server, source, target, scope) = two([2, 8, 3]).await;
     let before = server.print(&target).await;
-    server.query(&target, "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$ \
+    server
+        .query(
+            &target,
+            "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$ \
         BEGIN NEW.hostname := 'spoilt'; RETURN NEW; END $$; \
-        CREATE TRIGGER spoil BEFORE INSERT ON task_instance FOR EACH ROW EXECUTE FUNCTION spoil()").await;
-    let refused = copy(&source, &target, &scope, order(Part::Rest, 1, 4), History::Full).await.unwrap_err();
+        CREATE TRIGGER spoil BEFORE INSERT ON task_instance FOR EACH ROW EXECUTE FUNCTION spoil()",
+        )
+        .await;
+    let refused =
+        copy(&source, &target, &scope, order(Part::Rest, 1, 4), History::Full).await.unwrap_err();
     assert_eq!(refused.code(), "COPY_DIFFERS", "{refused}");
     assert!(refused.to_string().contains("task_instance"), "{refused}");
     assert_eq!(server.print(&target).await, before);
@@ -336,6 +420,7 @@ async fn a_trigger_of_somebody_else_that_changes_rows_is_noticed() {
 async fn assets_that_the_target_did_not_parse_yet_are_waited_for() {
     let (server, source, target, scope) = two([2, 8, 3]).await;
     server.query(&target, "DELETE FROM asset WHERE name = 'pay__asset1'").await;
-    let refused = copy(&source, &target, &scope, order(Part::Rest, 1, 4), History::Full).await.unwrap_err();
+    let refused =
+        copy(&source, &target, &scope, order(Part::Rest, 1, 4), History::Full).await.unwrap_err();
     assert_eq!(refused.code(), "COPY_UNRESOLVED", "{refused}");
 }

@@ -49,7 +49,7 @@ impl Server {
         self.postgres().query("postgres", &make).await.unwrap();
         let url = self.postgres().url(name);
         let secret = ConnectionUrl::new(url.clone()).unwrap();
-        let metadata = Metadata::new(&secret, Duration::from_secs(60)).unwrap();
+        let metadata = Metadata::new(&secret, Duration::from_mins(1)).unwrap();
         fence::install(&metadata, None).await.unwrap();
         let database = Database::new(PgConnectOptions::from_str(&url).unwrap());
         End { name: name.to_owned(), url, database, metadata }
@@ -130,12 +130,22 @@ pub(crate) fn order(part: Part, attempt: u32, generation: i64) -> ImportOrder {
     ImportOrder { move_id: "move-1".parse().unwrap(), part, attempt, place: place(generation) }
 }
 
-pub(crate) async fn export(end: &End, scope: &Scope, part: Part, history: History, kept: Option<Position>) -> Export {
+pub(crate) async fn export(
+    end: &End,
+    scope: &Scope,
+    part: Part,
+    history: History,
+    kept: Option<Position>,
+) -> Export {
     let options = ExportOptions { part, history, kept };
     Export::begin(&end.database, &end.catalog().await, scope, options).await.unwrap()
 }
 
-pub(crate) async fn import(end: &End, scope: &Scope, order: ImportOrder) -> Result<Box<Import>, Installed> {
+pub(crate) async fn import(
+    end: &End,
+    scope: &Scope,
+    order: ImportOrder,
+) -> Result<Box<Import>, Installed> {
     match Import::open(&end.database, &end.catalog().await, scope, order).await.unwrap() {
         Opened::Import(import) => Ok(import),
         Opened::Done(installed) => Err(installed),
