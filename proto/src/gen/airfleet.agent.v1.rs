@@ -253,6 +253,10 @@ pub struct MoveEvidence {
     /// Runs that were inserted in that commit, since they had come due meanwhile; at most 10,000.
     #[prost(message, repeated, tag = "14")]
     pub inserted_runs: ::prost::alloc::vec::Vec<InsertedRun>,
+    /// Up to where each DAG came as of the commit that lifted the fence, inserted runs included: the
+    /// router compares it with what the source had. At the target from ACTIVE on.
+    #[prost(message, optional, tag = "15")]
+    pub start_marks: ::core::option::Option<Marks>,
 }
 /// DAGs.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -340,6 +344,25 @@ pub struct TransferProgress {
     /// part AHEAD only the tables that went along, at the source as they were sent. Sorted by name.
     #[prost(message, repeated, tag = "7")]
     pub tables: ::prost::alloc::vec::Vec<TableSum>,
+    /// While it is under way: how far each table is. At most 1,000.
+    #[prost(message, repeated, tag = "8")]
+    pub running: ::prost::alloc::vec::Vec<TableProgress>,
+}
+/// How far a table is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TableProgress {
+    /// The table.
+    #[prost(string, tag = "1")]
+    pub table: ::prost::alloc::string::String,
+    /// Rows passed so far. Count.
+    #[prost(int64, tag = "2")]
+    pub rows: i64,
+    /// Of so many; 0 where it is not known.
+    #[prost(int64, tag = "3")]
+    pub total_rows: i64,
+    /// Passed so far, of the rows' own bytes.
+    #[prost(int64, tag = "4")]
+    pub bytes: i64,
 }
 /// What one end has of a table.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

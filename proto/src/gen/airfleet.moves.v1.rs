@@ -68,12 +68,16 @@ pub struct Move {
     /// True where it can only go on and has not for a while: somebody should look at it.
     #[prost(bool, tag = "22")]
     pub alarming: bool,
-    /// What came of it, once its rows were copied. Only in GetMove and WatchMove.
+    /// What came of it, once the target runs the namespace. Only in GetMove and WatchMove.
     #[prost(message, optional, tag = "23")]
     pub proof: ::core::option::Option<MoveProof>,
     /// Revision of the router's store at which it last changed.
     #[prost(int64, tag = "24")]
     pub revision: i64,
+    /// From when the source could last make runs to when the target could, or until now while no shard
+    /// can; by the agents' clocks. Milliseconds; 0 where that is not known.
+    #[prost(int64, tag = "25")]
+    pub blackout_ms: i64,
 }
 /// What went wrong.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -123,7 +127,7 @@ pub struct MoveOptions {
     pub force_lost_source: bool,
 }
 /// How far a move is.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MoveProgress {
     /// Task instances that run on the source. Count.
     #[prost(int64, tag = "1")]
@@ -152,6 +156,25 @@ pub struct MoveProgress {
     /// Other moves that have to end first. Count.
     #[prost(int64, tag = "9")]
     pub ahead: i64,
+    /// Each table of the transfer that is on, as the target has it so far.
+    #[prost(message, repeated, tag = "10")]
+    pub tables: ::prost::alloc::vec::Vec<MoveTable>,
+}
+/// How far a table is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MoveTable {
+    /// The table.
+    #[prost(string, tag = "1")]
+    pub table: ::prost::alloc::string::String,
+    /// Rows taken in so far. Count.
+    #[prost(int64, tag = "2")]
+    pub rows: i64,
+    /// Of so many; 0 where that is not known.
+    #[prost(int64, tag = "3")]
+    pub total_rows: i64,
+    /// Bytes taken in so far.
+    #[prost(int64, tag = "4")]
+    pub bytes: i64,
 }
 /// What came of a move: for each DAG what was expected on the target and what was found there.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -162,7 +185,7 @@ pub struct MoveProof {
     /// Runs that the source had as it was sealed. Count.
     #[prost(int64, tag = "2")]
     pub runs_expected: i64,
-    /// Runs that the target had as the rows were taken in. Count.
+    /// Runs that the target had as it was let run, those inserted included. Count.
     #[prost(int64, tag = "3")]
     pub runs_found: i64,
     /// Runs that came due meanwhile and were inserted. Count.
@@ -175,6 +198,9 @@ pub struct MoveProof {
     /// Each DAG; at most 1,000, those that differ first.
     #[prost(message, repeated, tag = "6")]
     pub lines: ::prost::alloc::vec::Vec<MoveProofLine>,
+    /// DAGs of which something else was found than expected. Count; 0 where the proof holds.
+    #[prost(int64, tag = "7")]
+    pub differing: i64,
 }
 /// What came of one DAG.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -197,6 +223,9 @@ pub struct MoveProofLine {
     /// Runs that came due meanwhile and were inserted. Count.
     #[prost(int64, tag = "6")]
     pub runs_inserted: i64,
+    /// Whether something else was found than expected.
+    #[prost(bool, tag = "7")]
+    pub differs: bool,
 }
 /// Asks to move a namespace.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

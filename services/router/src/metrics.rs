@@ -3,6 +3,8 @@
 //! Counters are added to where things happen; everything else is read from the table, the fleet and
 //! the agents when the metrics are rendered. What only the leader knows is told by the leader alone.
 
+mod moves;
+
 use std::sync::{
     Arc,
     atomic::{AtomicI64, Ordering},
@@ -17,6 +19,7 @@ use airfleet_domain::{
 use airfleet_runtime::metrics::Metrics as Registry;
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use self::moves::MoveMetrics;
 use crate::{agents::Hub, leader::election::Leadership, table::Live};
 
 /// What a resolve came to.
@@ -34,6 +37,7 @@ pub(crate) struct Metrics {
     manifest_revision: AtomicI64,
     /// Watchers that are served.
     pub(crate) watchers: IntGauge,
+    moves: MoveMetrics,
 }
 
 impl Metrics {
@@ -49,6 +53,7 @@ impl Metrics {
             &["result"],
         );
         Self {
+            moves: MoveMetrics::new(registry),
             resolved: RESULTS.map(|result| resolved.with_label_values(&[result])),
             reports: ["taken", "need_full"].map(|result| reports.with_label_values(&[result])),
             store_failures: registry.counters(

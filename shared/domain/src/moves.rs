@@ -57,6 +57,7 @@ mod order;
 mod phase;
 mod policy;
 pub mod preflight;
+mod proof;
 mod residue;
 mod row;
 mod step;
@@ -66,8 +67,8 @@ mod tests;
 
 pub use self::{
     evidence::{
-        Disagreement, Drain, End, Evidence, Mark, Observations, Obstacle, TableSum, Transfer,
-        TransferState,
+        Disagreement, Drain, End, Evidence, Mark, Observations, Obstacle, TableProgress, TableSum,
+        Transfer, TransferState,
     },
     order::{
         Assigned, Grounds, Order, Owner, Part, Seen, Side, Task, TransferTask, order_for, orders,
@@ -75,6 +76,7 @@ pub use self::{
     },
     phase::Phase,
     policy::Policy,
+    proof::{Line, Proof},
     residue::{Residue, ResidueStep},
     row::{Cancel, Failure, History, Move, Options, RunningTasks},
     step::{Change, Effect, Left, Ownership, Step, Waiting, step},

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use airfleet_proto::moves::v1::{Move, MoveFinding, MovePhase, MoveSeverity};
+use airfleet_proto::moves::v1::{
+    Move, MoveFinding, MovePhase, MoveProgress, MoveProof, MoveProofLine, MoveSeverity,
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -64,6 +66,10 @@ pub(super) fn line(one: &Move) -> String {
     {
         let _ = write!(text, " ({}: {})", error.code, error.message);
     }
+    if let Some(proof) = one.proof.as_ref().filter(|proof| proof.differing > 0) {
+        let _ =
+            write!(text, " [other runs than expected of {}]", human::count(proof.differing, "DAG"));
+    }
     if one.alarming {
         text.push_str(" [needs a look]");
     }
@@ -104,7 +110,16 @@ pub(super) fn text(one: &Move) -> String {
         let counts = counts.map(|(what, count)| format!("{count} {what}")).join(", ");
         tell("Tasks", counts);
         if progress.copied_bytes > 0 {
-            tell("Copied", human::bytes(progress.copied_bytes));
+            tell("Copied", copied(progress, now));
+        }
+        for table in &progress.tables {
+            let of = if table.total_rows > 0 {
+                format!(" of {}", table.total_rows)
+            } else {
+                String::new()
+            };
+            let bytes = human::bytes(table.bytes);
+            tell("  Table", format!("{}: {}{of} rows, {bytes}", table.table, table.rows));
         }
         let there = |connected: bool| if connected { "connected" } else { "away" };
         let (source, target) = (there(progress.source_connected), there(progress.target_connected));
@@ -118,13 +133,90 @@ pub(super) fn text(one: &Move) -> String {
     tell("Quiesced", at(one.quiesce_time));
     tell("Flipped", at(one.flip_time));
     tell("Ended", at(one.finish_time));
+    tell("Blackout", blackout(one).unwrap_or_default());
+    if let Some(proof) = &one.proof {
+        tell("Proof", proof_line(proof));
+        for line in proof.lines.iter().filter(|line| line.differs) {
+            let MoveProofLine { dag_id, runs_expected, runs_found, runs_inserted, .. } = line;
+            let newest = |time| {
+                when(time).map_or_else(|| "none".to_owned(), |time: Timestamp| time.to_string())
+            };
+            tell(
+                "  Differs",
+                format!(
+                    "{dag_id}: {runs_expected} runs and {runs_inserted} inserted expected, \
+                     {runs_found} found; newest {} expected, {} found",
+                    newest(line.newest_expected),
+                    newest(line.newest_found)
+                ),
+            );
+        }
+    }
     text
+}
+
+/// How much was copied, of how much, and until when.
+fn copied(progress: &MoveProgress, now: Timestamp) -> String {
+    let mut text = human::bytes(progress.copied_bytes);
+    if progress.total_bytes > 0 {
+        let _ = write!(text, " of {}", human::bytes(progress.total_bytes));
+    }
+    if let Some(end) = when(progress.estimated_end_time) {
+        let left = end.duration_since(now).as_secs().max(0);
+        let _ = write!(text, ", about {left} s left");
+    }
+    text
+}
+
+/// For how long no shard could make runs.
+fn blackout(one: &Move) -> Option<String> {
+    let seconds = one.blackout_ms as f64 / 1000.0;
+    let so_far = if one.progress.is_some() && one.proof.is_none() { " so far" } else { "" };
+    (one.blackout_ms > 0).then(|| format!("{seconds:.1} s{so_far}"))
+}
+
+fn proof_line(proof: &MoveProof) -> String {
+    let MoveProof { dags, runs_expected, runs_found, runs_inserted, differing, .. } = proof;
+    let verdict = match differing {
+        0 => "holds".to_owned(),
+        count => format!("DOES NOT HOLD for {}", human::count(*count, "DAG")),
+    };
+    format!(
+        "{verdict}: {}, {runs_expected} runs and {runs_inserted} inserted expected, {runs_found} \
+         found",
+        human::count(*dags, "DAG")
+    )
+}
+
+fn proof_value(proof: &MoveProof) -> Value {
+    let time = |time| when(time).map(|time| time.to_string());
+    let line = |line: &MoveProofLine| {
+        json!({
+            "dagId": line.dag_id,
+            "runsExpected": line.runs_expected,
+            "runsFound": line.runs_found,
+            "runsInserted": line.runs_inserted,
+            "newestExpected": time(line.newest_expected),
+            "newestFound": time(line.newest_found),
+            "differs": line.differs,
+        })
+    };
+    json!({
+        "holds": proof.differing == 0,
+        "dags": proof.dags,
+        "differing": proof.differing,
+        "runsExpected": proof.runs_expected,
+        "runsFound": proof.runs_found,
+        "runsInserted": proof.runs_inserted,
+        "lines": proof.lines.iter().map(line).collect::<Vec<_>>(),
+    })
 }
 
 /// Moves as a table.
 pub(super) fn table(moves: &[Move], paint: Paint) -> String {
     let now = Timestamp::now();
-    let mut table = Table::new(["MOVE", "NAMESPACE", "FROM", "TO", "PHASE", "AGE", "WAITING"]);
+    let mut table =
+        Table::new(["MOVE", "NAMESPACE", "FROM", "TO", "PHASE", "AGE", "BLACKOUT", "WAITING"]);
     for one in moves {
         let tone = match one.phase() {
             MovePhase::Done => Tone::Good,
@@ -139,6 +231,7 @@ pub(super) fn table(moves: &[Move], paint: Paint) -> String {
             one.target_shard.as_str().into(),
             Cell::toned(tone, phase(one.phase())),
             when(one.create_time).map(|time| human::age(time, now)).unwrap_or_default().into(),
+            or_none(&blackout(one).unwrap_or_default()),
             or_none(&one.waiting),
         ]);
     }
@@ -183,10 +276,20 @@ pub(super) fn value(one: &Move) -> Value {
             "queued": progress.queued,
             "deferred": progress.deferred,
             "copiedBytes": progress.copied_bytes,
+            "totalBytes": progress.total_bytes,
+            "estimatedEndTime": time(progress.estimated_end_time),
+            "tables": progress.tables.iter().map(|table| json!({
+                "table": table.table,
+                "rows": table.rows,
+                "totalRows": table.total_rows,
+                "bytes": table.bytes,
+            })).collect::<Vec<_>>(),
             "sourceConnected": progress.source_connected,
             "targetConnected": progress.target_connected,
             "ahead": progress.ahead,
         })),
+        "blackoutMs": one.blackout_ms,
+        "proof": one.proof.as_ref().map(proof_value),
     })
 }
 
@@ -230,6 +333,31 @@ mod tests {
         assert!(line(&aborted).ends_with("ABORTED (NOT_DRAINED: slow)"), "{}", line(&aborted));
         let done = Move { phase: MovePhase::Done.into(), ..aborted };
         assert!(line(&done).ends_with("DONE"), "what was overcome is not told: {}", line(&done));
+    }
+
+    #[test]
+    fn a_proof_that_does_not_hold_is_seen_in_every_form() {
+        let lines = vec![MoveProofLine {
+            dag_id: "pay.daily".into(),
+            runs_expected: 5,
+            runs_found: 4,
+            differs: true,
+            ..Default::default()
+        }];
+        let proof = MoveProof {
+            dags: 2,
+            runs_expected: 9,
+            runs_found: 8,
+            differing: 1,
+            lines,
+            ..Default::default()
+        };
+        let bad = Move { proof: Some(proof), blackout_ms: 4_200, ..one() };
+        assert!(line(&bad).ends_with("[other runs than expected of 1 DAG]"), "{}", line(&bad));
+        assert!(text(&bad).contains("DOES NOT HOLD for 1 DAG: 2 DAGs, 9 runs"), "{}", text(&bad));
+        assert!(text(&bad).contains("pay.daily: 5 runs and 0 inserted expected, 4 found"));
+        assert!(text(&bad).contains("Blackout:      4.2 s\n"), "{}", text(&bad));
+        assert_eq!(value(&bad)["proof"]["holds"], false);
     }
 
     #[test]

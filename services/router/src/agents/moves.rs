@@ -8,7 +8,7 @@ use std::{
 
 use airfleet_domain::{
     ids::NamespaceName,
-    moves::{End, Evidence, Side, preflight::Inspection},
+    moves::{End, Evidence, Part, Side, Transfer, TransferState, preflight::Inspection},
 };
 
 use super::{
@@ -28,7 +28,35 @@ pub(super) struct MovesSeen {
     evidence: HashMap<NamespaceName, Evidence>,
     inspections: HashMap<NamespaceName, (Side, Arc<Inspection>)>,
     asked: HashMap<NamespaceName, Asked>,
+    /// Since when each transfer was followed, and how many bytes had passed by then.
+    paces: HashMap<NamespaceName, Pace>,
     numbers: i64,
+}
+
+/// From where on a transfer is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pace {
+    part: Part,
+    attempt: u32,
+    since: Instant,
+    bytes: i64,
+}
+
+impl MovesSeen {
+    /// Follows the transfer that is on, from when it was first seen.
+    fn follow(&mut self, namespace: &NamespaceName, evidence: &Evidence, now: Instant) {
+        let Some(Transfer { part, attempt, state: TransferState::Running { bytes }, .. }) =
+            evidence.transfer
+        else {
+            self.paces.remove(namespace);
+            return;
+        };
+        let same =
+            |pace: &Pace| (pace.part, pace.attempt) == (part, attempt) && pace.bytes <= bytes;
+        if !self.paces.get(namespace).is_some_and(same) {
+            self.paces.insert(namespace.clone(), Pace { part, attempt, since: now, bytes });
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -102,13 +130,49 @@ impl Hub {
         })
     }
 
+    /// When the transfer that a shard takes in will be over at the speed that was measured; none
+    /// where that is not known. Microseconds since 1970-01-01 UTC.
+    pub(crate) fn transfer_end_us(&self, shard: &str, namespace: &str) -> Option<i64> {
+        let (now, now_us) = (self.now(), self.now_us());
+        self.with(shard, |state| {
+            let moves = &state?.moves;
+            let pace = moves.paces.get(namespace)?;
+            let transfer = moves.evidence.get(namespace)?.transfer.as_ref()?;
+            let TransferState::Running { bytes } = transfer.state else { return None };
+            let spent = now.saturating_duration_since(pace.since);
+            remaining(bytes - pace.bytes, spent, transfer.total_bytes - bytes).map(|left| {
+                now_us.saturating_add(i64::try_from(left.as_micros()).unwrap_or(i64::MAX))
+            })
+        })
+    }
+
+    /// Rows that a shard has of a namespace after the transfer that it took in last. Count.
+    pub(crate) fn taken_rows(&self, shard: &str, namespace: &str) -> u64 {
+        self.with(shard, |state| {
+            let evidence = state.and_then(|state| state.moves.evidence.get(namespace));
+            let transfer = evidence.and_then(|evidence| evidence.transfer.as_ref());
+            let done = transfer.filter(|transfer| transfer.state == TransferState::Done);
+            let rows = done.map_or(0, |done| done.tables.iter().map(|sum| sum.rows).sum());
+            u64::try_from(rows).unwrap_or(0)
+        })
+    }
+
     /// A move has ended: nothing of it is kept.
     pub(crate) fn forget_move(&self, shard: &str, namespace: &str) {
         let Some(agent) = self.find(shard) else { return };
         let mut state = lock(&agent.state);
         state.moves.evidence.remove(namespace);
         state.moves.inspections.remove(namespace);
+        state.moves.paces.remove(namespace);
     }
+}
+
+/// How long `left` bytes will take where `passed` took `spent`; none before anything is measured.
+fn remaining(passed: i64, spent: Duration, left: i64) -> Option<Duration> {
+    if passed <= 0 || left < 0 || spent < Duration::from_secs(1) {
+        return None;
+    }
+    Duration::try_from_secs_f64(spent.as_secs_f64() * left as f64 / passed as f64).ok()
 }
 
 impl Session {
@@ -125,11 +189,14 @@ impl Session {
 
     /// Takes in what the agent says of a move that its shard is an end of.
     pub(crate) fn evidence(&self, namespace: NamespaceName, evidence: Evidence) {
+        let now = self.hub.now();
         let mut state = lock(&self.agent.state);
         let current = state.session.as_ref().is_some_and(|(id, _)| *id == self.id);
-        let known = &mut state.moves.evidence;
+        let moves = &mut state.moves;
+        let known = &mut moves.evidence;
         if current && (known.contains_key(&namespace) || known.len() < KEPT_MAX) {
-            known.insert(namespace, evidence);
+            moves.follow(&namespace, &evidence, now);
+            moves.evidence.insert(namespace, evidence);
         }
     }
 
@@ -157,5 +224,20 @@ impl Session {
         }
         moves.inspections.insert(namespace, (side, Arc::new(Inspection { at_us, ..found })));
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_takes_as_long_as_what_passed() {
+        let second = Duration::from_secs(1);
+        assert_eq!(remaining(1_000, 10 * second, 3_000), Some(30 * second));
+        assert_eq!(remaining(1_000, 10 * second, 0), Some(Duration::ZERO));
+        assert_eq!(remaining(0, 10 * second, 3_000), None, "nothing was measured");
+        assert_eq!(remaining(1_000, second / 10, 3_000), None, "too short to tell");
+        assert_eq!(remaining(1_000, second, -1_000), None, "the total is not known");
     }
 }

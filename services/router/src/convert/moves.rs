@@ -1,12 +1,12 @@
 //! Between the wire of moves, on both sides of the router, and the domain's values.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use airfleet_domain::{
     ids::{Generation, NamespaceName, Revision},
     moves::{
-        Drain, Evidence, History, Mark, Obstacle, Options, Part, Phase, RunningTasks, Side,
-        TableSum, Task, Transfer, TransferState, TransferTask, Waiting,
+        Drain, Evidence, History, Line, Mark, Obstacle, Options, Part, Phase, Proof, RunningTasks,
+        Side, TableProgress, TableSum, Task, Transfer, TransferState, TransferTask, Waiting,
         preflight::{Finding, Inspection, Severity},
     },
     roles::Observed,
@@ -20,6 +20,8 @@ use crate::{agents::Question, service::Shown};
 
 /// DAGs that an agent may tell of. Count.
 const DAGS_MAX: usize = 20_000;
+/// Runs that an agent may have inserted. Count.
+const RUNS_MAX: usize = 10_000;
 /// Tables that an agent may tell of. Count.
 const TABLES_MAX: usize = 1_000;
 /// Items of a list of an inspection.
@@ -149,15 +151,12 @@ pub(crate) fn evidence(wire: agent::MoveEvidence) -> Option<(NamespaceName, Evid
         }
         None => None,
     };
-    let marks = match wire.marks {
-        Some(marks) if marks.marks.len() > DAGS_MAX => return None,
-        Some(marks) => {
-            let mut marks: Vec<Mark> = marks.marks.into_iter().map(mark).collect();
-            marks.sort_unstable();
-            Some(Arc::from(marks))
-        }
-        None => None,
-    };
+    let too_many =
+        |marks: &Option<agent::Marks>| marks.as_ref().is_some_and(|m| m.marks.len() > DAGS_MAX);
+    if too_many(&wire.marks) || too_many(&wire.start_marks) || wire.inserted_runs.len() > RUNS_MAX {
+        return None;
+    }
+    let (marks, start_marks) = (wire.marks.map(marks), wire.start_marks.map(marks));
     let drain = wire.drain.map(|drain| Drain {
         running: drain.running,
         queued: drain.queued,
@@ -178,8 +177,27 @@ pub(crate) fn evidence(wire: agent::MoveEvidence) -> Option<(NamespaceName, Evid
         drain,
         marks,
         transfer,
+        stopped_at_us: some_micros(wire.stop_time),
+        started_at_us: some_micros(wire.start_time),
+        start_marks,
+        inserted: inserted(wire.inserted_runs),
     };
     Some((wire.namespace.parse().ok()?, evidence))
+}
+
+fn marks(wire: agent::Marks) -> Arc<[Mark]> {
+    let mut marks: Vec<Mark> = wire.marks.into_iter().map(mark).collect();
+    marks.sort_unstable();
+    marks.into()
+}
+
+/// How many of each DAG.
+fn inserted(runs: Vec<agent::InsertedRun>) -> Arc<[(Box<str>, i64)]> {
+    let mut counts: BTreeMap<Box<str>, i64> = BTreeMap::new();
+    for run in runs {
+        *counts.entry(run.dag_id.into()).or_default() += 1;
+    }
+    counts.into_iter().collect()
 }
 
 fn mark(wire: agent::Mark) -> Mark {
@@ -213,7 +231,14 @@ fn transfer(wire: agent::TransferProgress) -> Option<Transfer> {
     let mut tables: Vec<TableSum> = wire.tables.into_iter().map(sum).collect();
     tables.sort_unstable();
     let attempt = u32::try_from(wire.attempt).ok()?;
-    Some(Transfer { part, attempt, state, tables: tables.into() })
+    let running = wire.running.into_iter().take(TABLES_MAX).map(|table| TableProgress {
+        table: table.table.into(),
+        rows: table.rows,
+        total_rows: table.total_rows,
+        bytes: table.bytes,
+    });
+    let (tables, running) = (tables.into(), running.collect());
+    Some(Transfer { part, attempt, state, tables, total_bytes: wire.total_bytes, running })
 }
 
 /// How a move is to be done.
@@ -278,24 +303,37 @@ fn phase(phase: Phase) -> wire::MovePhase {
 
 /// A move as it is shown.
 pub(crate) fn shown(shown: Shown) -> wire::Move {
-    let Shown { row, durable, waiting, alarming, ahead, source, target } = shown;
+    let Shown { row, durable, waiting, alarming, ahead, source, target, .. } = shown;
+    let (transfer_end_us, blackout_us) = (shown.transfer_end_us, shown.blackout_us);
     let drain = source.evidence.as_ref().and_then(|seen| seen.drain).unwrap_or_default();
-    let copied_bytes = match target.evidence.as_ref().and_then(|seen| seen.transfer.as_ref()) {
-        Some(Transfer { state: TransferState::Running { bytes }, .. }) => *bytes,
-        _ => 0,
+    let transfer = target.evidence.as_ref().and_then(|seen| seen.transfer.as_ref());
+    let (copied_bytes, total_bytes) = match transfer {
+        Some(Transfer { state: TransferState::Running { bytes }, total_bytes, .. }) => {
+            (*bytes, *total_bytes)
+        }
+        _ => (0, 0),
     };
+    let tables = transfer.into_iter().flat_map(|transfer| transfer.running.iter());
+    let tables = tables.map(|table| wire::MoveTable {
+        table: table.table.to_string(),
+        rows: table.rows,
+        total_rows: table.total_rows,
+        bytes: table.bytes,
+    });
     let progress = wire::MoveProgress {
         running: drain.running,
         queued: drain.queued,
         deferred: drain.deferred,
         copied_bytes,
-        total_bytes: 0,
-        estimated_end_time: None,
+        total_bytes,
+        estimated_end_time: some_timestamp(transfer_end_us),
         source_connected: source.connected,
         target_connected: target.connected,
         ahead: i64::try_from(ahead).unwrap_or(i64::MAX),
+        tables: tables.collect(),
     };
     let ended = row.phase.is_final();
+    let blackout_ms = blackout_us.unwrap_or(0) / 1000;
     wire::Move {
         id: if durable { row.id.to_string() } else { String::new() },
         namespace: row.namespace.to_string(),
@@ -328,8 +366,35 @@ pub(crate) fn shown(shown: Shown) -> wire::Move {
         finish_time: some_timestamp(row.finished_at_us),
         progress: (!ended).then_some(progress),
         alarming,
-        proof: None,
+        proof: row.proof.as_deref().map(|proof| proof_of(proof, blackout_ms)),
         revision: row.revision.0,
+        blackout_ms,
+    }
+}
+
+/// The same, for a list: without what is long.
+pub(crate) fn listed(shown: Shown) -> wire::Move {
+    wire::Move { proof: None, ..self::shown(shown) }
+}
+
+fn proof_of(proof: &Proof, blackout_ms: i64) -> wire::MoveProof {
+    let line = |line: &Line| wire::MoveProofLine {
+        dag_id: line.dag_id.to_string(),
+        runs_expected: line.runs_expected,
+        runs_found: line.runs_found,
+        newest_expected: some_timestamp(line.newest_expected_us),
+        newest_found: some_timestamp(line.newest_found_us),
+        runs_inserted: line.runs_inserted,
+        differs: line.differs,
+    };
+    wire::MoveProof {
+        dags: proof.dags,
+        runs_expected: proof.runs_expected,
+        runs_found: proof.runs_found,
+        runs_inserted: proof.runs_inserted,
+        blackout_ms,
+        lines: proof.lines.iter().map(line).collect(),
+        differing: proof.differing,
     }
 }
 

@@ -64,7 +64,7 @@ impl Watch {
                 Ok(shown) => {
                     self.ended = shown.row.phase.is_final();
                     let now = convert::moves::shown(shown);
-                    if self.told.as_ref() != Some(&now) {
+                    if self.told.as_ref().is_none_or(|told| is_news(told, &now)) {
                         self.told = Some(now.clone());
                         return Some((Ok(now), self));
                     }
@@ -73,6 +73,19 @@ impl Watch {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
+}
+
+/// Whether something changed beside the time.
+fn is_news(told: &wire::Move, now: &wire::Move) -> bool {
+    let timeless = |one: &wire::Move| {
+        let mut one = one.clone();
+        if let Some(progress) = &mut one.progress {
+            progress.estimated_end_time = None;
+            one.blackout_ms = 0;
+        }
+        one
+    };
+    timeless(told) != timeless(now)
 }
 
 #[tonic::async_trait]
@@ -141,7 +154,7 @@ impl MoveService for MovesApi {
             let last = found.last().filter(|_| more).map(|shown| shown.row.id.to_string());
             wire::ListMovesResponse {
                 next_page_token: last.map(|id| page::token(&question, &id)).unwrap_or_default(),
-                moves: found.into_iter().map(convert::moves::shown).collect(),
+                moves: found.into_iter().map(convert::moves::listed).collect(),
             }
         }))
     }

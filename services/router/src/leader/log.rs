@@ -112,7 +112,34 @@ pub(super) fn record(
 }
 
 /// What a change of a move tells: a phase that begins, or a try that failed.
-pub(super) fn moved(before: &Move, after: &Move, now_us: i64) -> Option<Event> {
+pub(super) fn moved(before: &Move, after: &Move, now_us: i64) -> Vec<Event> {
+    phase(before, after, now_us).into_iter().chain(unproven(before, after, now_us)).collect()
+}
+
+/// A target does not have what was expected.
+fn unproven(before: &Move, after: &Move, now_us: i64) -> Option<Event> {
+    let proof = after.proof.as_deref().filter(|proof| before.proof.is_none() && !proof.holds())?;
+    let named: Vec<&str> =
+        proof.lines.iter().filter(|line| line.differs).take(SEEN_MAX).map(|l| &*l.dag_id).collect();
+    let message = format!(
+        "{} has other runs of {} DAGs than {} had: {}; see airfleet move describe {}",
+        after.target,
+        proof.differing,
+        after.source,
+        named.join(", "),
+        after.id
+    );
+    let event = event(
+        after.namespace.clone(),
+        Some(after.target.as_str()),
+        "MOVE_UNPROVEN",
+        message,
+        now_us,
+    );
+    Some(Event { warning: true, ..event })
+}
+
+fn phase(before: &Move, after: &Move, now_us: i64) -> Option<Event> {
     let Move { source, target, phase, .. } = after;
     let why = after.last_error.as_ref().filter(|_| after.last_error != before.last_error);
     let why = why.map(|error| format!("{}: {}", error.code, error.message));

@@ -33,7 +33,7 @@ pub(super) struct News {
 impl Leader {
     /// Shows what was committed to the fleet, the table and the agents.
     pub(super) fn publish(&self, news: News) {
-        let Tools { live, hub, .. } = &self.tools;
+        let Tools { live, hub, metrics, .. } = &self.tools;
         let observations: HashMap<ShardName, Observation> = news
             .shards
             .iter()
@@ -91,6 +91,9 @@ impl Leader {
         live.apply(update);
         // After the table: with an older row, a newer generation lets nobody run what he should not.
         for row in news.moves {
+            let before = self.moves().of(row.namespace.as_str()).cloned();
+            let rows = hub.taken_rows(row.target.as_str(), row.namespace.as_str());
+            metrics.moved(before.as_deref(), &row, rows);
             for shard in [&row.source, &row.target] {
                 told.push((shard.to_string(), row.namespace.clone()));
                 if row.phase.is_final() {

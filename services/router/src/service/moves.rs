@@ -62,6 +62,10 @@ pub(crate) struct Shown {
     pub(crate) source: End,
     /// What is seen at the target.
     pub(crate) target: End,
+    /// When the transfer that is on will be over. Microseconds since 1970-01-01 UTC.
+    pub(crate) transfer_end_us: Option<i64>,
+    /// For how long no shard could make runs. Microseconds.
+    pub(crate) blackout_us: Option<i64>,
 }
 
 impl Service {
@@ -159,6 +163,11 @@ fn show(leader: &Leader, row: Move) -> Shown {
         waiting: leader.waiting(&row),
         alarming: leader.moves_policy().is_alarming(&row, now_us),
         ahead: seen.ahead,
+        transfer_end_us: leader
+            .tools
+            .hub
+            .transfer_end_us(row.target.as_str(), row.namespace.as_str()),
+        blackout_us: row.blackout_us(now_us),
         source: seen.source,
         target: seen.target,
         durable: true,

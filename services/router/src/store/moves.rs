@@ -6,7 +6,7 @@
 
 use airfleet_domain::{
     ids::{Generation, MoveId, Revision, Term},
-    moves::{Move, Phase},
+    moves::{Move, Phase, Proof},
 };
 use airfleet_sql::{Row, Tx, Value, params, write_tx};
 
@@ -15,7 +15,8 @@ use super::{Batch, Result, Store, commit::keep_to};
 const COLUMNS: &str = "id, namespace, source, target, generation, began_revision, phase, \
                        phase_began_at, deadline_at, attempt, next_attempt_at, last_error, cancel, \
                        options, requested_by, reason, created_at, staged_at, quiesced_at, \
-                       flipped_at, finished_at, sealed, revision";
+                       flipped_at, finished_at, sealed, revision, \
+                       dark_from, dark_until, proof";
 
 const ON_CONFLICT: &str = "ON CONFLICT (id) DO UPDATE SET
      phase = excluded.phase, phase_began_at = excluded.phase_began_at,
@@ -23,7 +24,8 @@ const ON_CONFLICT: &str = "ON CONFLICT (id) DO UPDATE SET
      next_attempt_at = excluded.next_attempt_at, last_error = excluded.last_error,
      cancel = excluded.cancel, staged_at = excluded.staged_at,
      quiesced_at = excluded.quiesced_at, flipped_at = excluded.flipped_at,
-     finished_at = excluded.finished_at, sealed = excluded.sealed, revision = excluded.revision
+     finished_at = excluded.finished_at, sealed = excluded.sealed, revision = excluded.revision,
+     dark_from = excluded.dark_from, dark_until = excluded.dark_until, proof = excluded.proof
    WHERE router_moves.finished_at IS NULL AND router_moves.revision < excluded.revision";
 
 /// A move as it is to be written.
@@ -53,7 +55,8 @@ pub(super) async fn write(tx: &mut Tx, batch: &Batch, now_us: i64) -> Result<()>
     let insert = "INSERT INTO router_moves (id, namespace, source, target, generation, \
                   began_revision, phase, phase_began_at, deadline_at, attempt, next_attempt_at, \
                   last_error, cancel, options, requested_by, reason, created_at, staged_at, \
-                  quiesced_at, flipped_at, finished_at, sealed, revision, request_id)";
+                  quiesced_at, flipped_at, finished_at, sealed, revision, request_id, dark_from, \
+                  dark_until, proof)";
     let written = tx.insert_many(insert, ON_CONFLICT, rows).await?;
     keep_to("a move that has ended does not change", batch.moves.len() as u64, written)?;
     let rows = batch.moves.iter().map(|Moved { row, .. }| {
@@ -188,6 +191,9 @@ fn values(Moved { row, request_id }: &Moved) -> Vec<Value> {
         row.sealed.as_deref().map(|marks| json(&marks)),
         row.revision.0,
         request_id,
+        row.dark_from_us,
+        row.dark_until_us,
+        row.proof.as_deref().map(json),
     ]
 }
 
@@ -223,5 +229,8 @@ fn read(row: &Row<'_>) -> airfleet_sql::Result<Move> {
         finished_at_us: row.get(20)?,
         sealed: maybe::<Vec<airfleet_domain::moves::Mark>>(row, 21)?.map(Into::into),
         revision: Revision(row.get(22)?),
+        dark_from_us: row.get(23)?,
+        dark_until_us: row.get(24)?,
+        proof: maybe::<Proof>(row, 25)?.map(Into::into),
     })
 }

@@ -55,6 +55,15 @@ pub struct Evidence {
     pub marks: Option<Arc<[Mark]>>,
     /// The transfer that was ordered.
     pub transfer: Option<Transfer>,
+    /// When the shard was last able to make runs: the commit of the fence. Microseconds since
+    /// 1970-01-01 UTC.
+    pub stopped_at_us: Option<i64>,
+    /// When it became able to: the commit that lifted the fence. Microseconds since 1970-01-01 UTC.
+    pub started_at_us: Option<i64>,
+    /// Up to where each DAG came as of that commit.
+    pub start_marks: Option<Arc<[Mark]>>,
+    /// Runs that were inserted in that commit since they had come due meanwhile: DAG and count.
+    pub inserted: Arc<[(Box<str>, i64)]>,
 }
 
 impl Evidence {
@@ -134,6 +143,23 @@ pub struct Transfer {
     pub state: TransferState,
     /// Every table of the namespace as this end has it; complete once `state` is done.
     pub tables: Arc<[TableSum]>,
+    /// Bytes of all; 0 where that is not known.
+    pub total_bytes: i64,
+    /// How far each table is, while it is under way.
+    pub running: Arc<[TableProgress]>,
+}
+
+/// How far a table is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TableProgress {
+    /// The table.
+    pub table: Box<str>,
+    /// Rows passed so far. Count.
+    pub rows: i64,
+    /// Of so many; 0 where that is not known.
+    pub total_rows: i64,
+    /// Bytes passed so far.
+    pub bytes: i64,
 }
 
 /// How far a transfer is.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mark, Phase, Policy, policy::micros};
+use super::{Mark, Phase, Policy, Proof, policy::micros};
 use crate::ids::{Generation, MoveId, NamespaceName, Revision, ShardName};
 
 /// A move. What is not in it, and not in the assignment, has no part in what happens next.
@@ -56,6 +56,12 @@ pub struct Move {
     pub finished_at_us: Option<i64>,
     /// Up to where the source came, as it said when it was sealed.
     pub sealed: Option<Arc<[Mark]>>,
+    /// When the source was last able to make runs, by its agent. Microseconds since 1970-01-01 UTC.
+    pub dark_from_us: Option<i64>,
+    /// When the target became able to, by its agent. Microseconds since 1970-01-01 UTC.
+    pub dark_until_us: Option<i64>,
+    /// What was found on the target, once it runs the namespace.
+    pub proof: Option<Arc<Proof>>,
     /// Revision at which the row last changed.
     pub revision: Revision,
 }
@@ -141,6 +147,16 @@ impl Move {
         self.quiesced_at_us.is_some()
     }
 
+    /// For how long no shard could make runs, or for how long none has been able to. Microseconds;
+    /// none where that is not known.
+    pub fn blackout_us(&self, now_us: i64) -> Option<i64> {
+        let until_us = match self.dark_until_us {
+            None if self.phase.is_between_shards() => now_us,
+            until_us => until_us?,
+        };
+        Some(until_us.saturating_sub(self.dark_from_us?).max(0))
+    }
+
     /// The same move in another phase.
     pub(super) fn enter(&self, phase: Phase, policy: &Policy, now_us: i64) -> Self {
         debug_assert!(self.phase.may_become(phase), "{} to {phase}", self.phase);
@@ -197,6 +213,9 @@ impl Move {
             flipped_at_us: None,
             finished_at_us: None,
             sealed: None,
+            dark_from_us: None,
+            dark_until_us: None,
+            proof: None,
             revision,
         }
     }

@@ -1,8 +1,8 @@
 //! What happens next.
 
 use super::{
-    Evidence, Failure, Move, Observations, Obstacle, Part, Phase, Policy, Residue, RunningTasks,
-    Side, TransferState,
+    Evidence, Failure, Move, Observations, Obstacle, Part, Phase, Policy, Proof, Residue,
+    RunningTasks, Side, TransferState,
     evidence::{Disagreement, same_dags, same_marks, same_tables},
     policy::micros,
     preflight::{self, Severity},
@@ -462,7 +462,14 @@ fn keep(row: Move) -> Box<Change> {
 fn advance(row: &Move, seen: &Observations, policy: &Policy, next: Phase, now_us: i64) -> Step {
     let mut after = row.enter(next, policy, now_us);
     if next == Phase::Copying {
-        after.sealed = of(row, seen, Side::Source).and_then(|source| source.marks.clone());
+        let source = of(row, seen, Side::Source);
+        after.sealed = source.and_then(|source| source.marks.clone());
+        after.dark_from_us = source.and_then(|source| source.stopped_at_us);
+    }
+    if next == Phase::Retiring {
+        let target = of(row, seen, Side::Target);
+        after.dark_until_us = target.and_then(|target| target.started_at_us);
+        after.proof = target.and_then(|target| Proof::of(row, target)).map(Into::into);
     }
     if next.is_final() {
         let fenced = next == Phase::Aborted

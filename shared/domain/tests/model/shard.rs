@@ -185,8 +185,14 @@ impl Shard {
     pub(crate) fn evidence(&self) -> Option<Evidence> {
         let fence = self.found.fence?;
         let task = self.task;
-        let done =
-            |part| Transfer { part, attempt: 1, state: TransferState::Done, tables: [].into() };
+        let done = |part| Transfer {
+            part,
+            attempt: 1,
+            state: TransferState::Done,
+            tables: [].into(),
+            total_bytes: 0,
+            running: [].into(),
+        };
         let is_sealed = self.found.reached.is_some_and(|reached| reached.role == Role::Sealed);
         let transfer = match task {
             Some(Task { takes: false, transfer: Some(part), .. }) => {
@@ -208,6 +214,10 @@ impl Shard {
             drain: Some(Drain { confirmed: self.found.is_drained, ..Drain::default() }),
             marks: (is_sealed || matches!(self.taken, Some((_, Part::Rest)))).then(|| [].into()),
             transfer,
+            stopped_at_us: None,
+            started_at_us: None,
+            start_marks: None,
+            inserted: [].into(),
         })
     }
 }

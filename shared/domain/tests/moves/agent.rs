@@ -235,6 +235,8 @@ impl Agent {
             state: TransferState::Done,
             // What goes ahead is not compared: the source runs on.
             tables: if part == Part::Rest { db.tables().into() } else { [].into() },
+            total_bytes: 0,
+            running: [].into(),
         };
         let transfer = match task {
             Some(task) if task.side == Side::Source => {
@@ -262,6 +264,10 @@ impl Agent {
             }),
             marks: db.record.marks.clone().map(Into::into),
             transfer,
+            stopped_at_us: db.record.stopped_at_us,
+            started_at_us: None,
+            start_marks: None,
+            inserted: [].into(),
         })
     }
 

@@ -35,6 +35,7 @@ on_both_engines!(
     a_move_goes_on_whoever_leads_and_whenever_the_leader_dies,
     a_move_can_be_given_up_in_every_phase_before_the_flip,
     a_source_that_is_lost_is_fenced_when_it_is_back,
+    a_target_that_lacks_runs_is_told_of,
     a_source_that_is_back_in_time_is_not_given_up,
     one_namespace_is_moved_by_one_move,
 );
@@ -47,6 +48,8 @@ struct Shard {
     observed: Option<Observed>,
     highest: Generation,
     imported: bool,
+    /// Runs of its DAG that are missing as it starts.
+    lacks: i64,
 }
 
 struct Fleet {
@@ -78,7 +81,14 @@ fn obey(shard: &mut Shard, role: &crate::leader::roles::DesiredRole) -> Option<E
         shard.imported |= !source && ordered.part == moves::Part::Rest;
         let sum = TableSum { table: "dag_run".into(), rows: 3, checksum: "x".into() };
         let (part, attempt) = (ordered.part, task.attempt);
-        Transfer { part, attempt, state: TransferState::Done, tables: Arc::from([sum]) }
+        Transfer {
+            part,
+            attempt,
+            state: TransferState::Done,
+            tables: Arc::from([sum]),
+            total_bytes: 0,
+            running: Arc::default(),
+        }
     });
     Some(Evidence {
         move_id: task.move_id.clone(),
@@ -90,6 +100,12 @@ fn obey(shard: &mut Shard, role: &crate::leader::roles::DesiredRole) -> Option<E
         drain: Some(Drain { confirmed: true, ..Drain::default() }),
         marks: (desired.role == Role::Sealed || shard.imported).then(marks),
         transfer,
+        stopped_at_us: source.then_some(1_000_000),
+        started_at_us: (!source).then_some(5_500_000),
+        start_marks: Some(
+            marks().iter().map(|m| Mark { runs: m.runs - shard.lacks, ..m.clone() }).collect(),
+        ),
+        inserted: Arc::default(),
     })
 }
 
@@ -261,6 +277,11 @@ async fn a_move_goes_on_whoever_leads_and_whenever_the_leader_dies(database: Dat
         "done",
     ];
     assert_eq!(phases, all);
+    let row = fleet.row().await;
+    assert_eq!(row.blackout_us(i64::MAX), Some(4_500_000), "as the agents told it");
+    let proof = row.proof.unwrap();
+    assert!(proof.holds(), "{proof:?}");
+    assert_eq!((proof.dags, proof.runs_expected, proof.runs_found), (1, 3, 3));
     let (leader, sessions) = fleet.begin().await;
     assert_eq!(fleet.work(&leader, &sessions), ["shard-b"]);
     let left = leader.desired("shard-a", NAMESPACE).unwrap();
@@ -320,6 +341,21 @@ async fn a_source_that_is_lost_is_fenced_when_it_is_back(database: Database) {
     assert_eq!(leader.residues().at(NAMESPACE, "shard-a").unwrap().fence, Fence::Waived);
     assert_eq!(fleet.work(&leader, &sessions), ["shard-b"]);
     assert_eq!(fleet.shards["shard-a"].observed.unwrap().role, Role::Retired);
+}
+
+async fn a_target_that_lacks_runs_is_told_of(database: Database) {
+    let mut fleet = Fleet::new(database).await;
+    fleet.start(Options::default()).await;
+    fleet.until(Phase::Activating).await;
+    fleet.shards.get_mut("shard-b").unwrap().lacks = 1;
+    fleet.until(Phase::Done).await;
+    let proof = fleet.row().await.proof.unwrap();
+    assert_eq!((proof.differing, proof.runs_expected, proof.runs_found), (1, 3, 2));
+    assert!(proof.lines[0].differs);
+    let events = fleet.world.tools.store.events_after(&name(NAMESPACE), 0, 100).await;
+    let events = events.unwrap().into_iter().map(|recorded| recorded.event);
+    let told = events.into_iter().find(|event| event.code == "MOVE_UNPROVEN").unwrap();
+    assert!(told.warning && told.message.contains("payments.daily"), "{}", told.message);
 }
 
 async fn a_source_that_is_back_in_time_is_not_given_up(database: Database) {

@@ -165,7 +165,7 @@ class TransferTask(_message.Message):
     def __init__(self, part: _Optional[_Union[TransferPart, str]] = ..., history: _Optional[_Union[_common_pb2.MoveHistory, str]] = ...) -> None: ...
 
 class MoveEvidence(_message.Message):
-    __slots__ = ("namespace", "move_id", "revision", "attempt", "role", "generation", "obstacle", "dag_ids", "drain", "marks", "transfer", "stop_time", "start_time", "inserted_runs")
+    __slots__ = ("namespace", "move_id", "revision", "attempt", "role", "generation", "obstacle", "dag_ids", "drain", "marks", "transfer", "stop_time", "start_time", "inserted_runs", "start_marks")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     MOVE_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -180,6 +180,7 @@ class MoveEvidence(_message.Message):
     STOP_TIME_FIELD_NUMBER: _ClassVar[int]
     START_TIME_FIELD_NUMBER: _ClassVar[int]
     INSERTED_RUNS_FIELD_NUMBER: _ClassVar[int]
+    START_MARKS_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     move_id: str
     revision: int
@@ -194,7 +195,8 @@ class MoveEvidence(_message.Message):
     stop_time: _timestamp_pb2.Timestamp
     start_time: _timestamp_pb2.Timestamp
     inserted_runs: _containers.RepeatedCompositeFieldContainer[InsertedRun]
-    def __init__(self, namespace: _Optional[str] = ..., move_id: _Optional[str] = ..., revision: _Optional[int] = ..., attempt: _Optional[int] = ..., role: _Optional[_Union[_common_pb2.Role, str]] = ..., generation: _Optional[int] = ..., obstacle: _Optional[_Union[Obstacle, _Mapping]] = ..., dag_ids: _Optional[_Union[DagIds, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., marks: _Optional[_Union[Marks, _Mapping]] = ..., transfer: _Optional[_Union[TransferProgress, _Mapping]] = ..., stop_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., inserted_runs: _Optional[_Iterable[_Union[InsertedRun, _Mapping]]] = ...) -> None: ...
+    start_marks: Marks
+    def __init__(self, namespace: _Optional[str] = ..., move_id: _Optional[str] = ..., revision: _Optional[int] = ..., attempt: _Optional[int] = ..., role: _Optional[_Union[_common_pb2.Role, str]] = ..., generation: _Optional[int] = ..., obstacle: _Optional[_Union[Obstacle, _Mapping]] = ..., dag_ids: _Optional[_Union[DagIds, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., marks: _Optional[_Union[Marks, _Mapping]] = ..., transfer: _Optional[_Union[TransferProgress, _Mapping]] = ..., stop_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., inserted_runs: _Optional[_Iterable[_Union[InsertedRun, _Mapping]]] = ..., start_marks: _Optional[_Union[Marks, _Mapping]] = ...) -> None: ...
 
 class DagIds(_message.Message):
     __slots__ = ("dag_ids",)
@@ -243,7 +245,7 @@ class InsertedRun(_message.Message):
     def __init__(self, dag_id: _Optional[str] = ..., logical_date: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class TransferProgress(_message.Message):
-    __slots__ = ("part", "attempt", "state", "bytes", "total_bytes", "obstacle", "tables")
+    __slots__ = ("part", "attempt", "state", "bytes", "total_bytes", "obstacle", "tables", "running")
     PART_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -251,6 +253,7 @@ class TransferProgress(_message.Message):
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     OBSTACLE_FIELD_NUMBER: _ClassVar[int]
     TABLES_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
     part: TransferPart
     attempt: int
     state: TransferState
@@ -258,7 +261,20 @@ class TransferProgress(_message.Message):
     total_bytes: int
     obstacle: Obstacle
     tables: _containers.RepeatedCompositeFieldContainer[TableSum]
-    def __init__(self, part: _Optional[_Union[TransferPart, str]] = ..., attempt: _Optional[int] = ..., state: _Optional[_Union[TransferState, str]] = ..., bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., obstacle: _Optional[_Union[Obstacle, _Mapping]] = ..., tables: _Optional[_Iterable[_Union[TableSum, _Mapping]]] = ...) -> None: ...
+    running: _containers.RepeatedCompositeFieldContainer[TableProgress]
+    def __init__(self, part: _Optional[_Union[TransferPart, str]] = ..., attempt: _Optional[int] = ..., state: _Optional[_Union[TransferState, str]] = ..., bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., obstacle: _Optional[_Union[Obstacle, _Mapping]] = ..., tables: _Optional[_Iterable[_Union[TableSum, _Mapping]]] = ..., running: _Optional[_Iterable[_Union[TableProgress, _Mapping]]] = ...) -> None: ...
+
+class TableProgress(_message.Message):
+    __slots__ = ("table", "rows", "total_rows", "bytes")
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_ROWS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    table: str
+    rows: int
+    total_rows: int
+    bytes: int
+    def __init__(self, table: _Optional[str] = ..., rows: _Optional[int] = ..., total_rows: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class TableSum(_message.Message):
     __slots__ = ("table", "rows", "checksum")

@@ -27,47 +27,49 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61irfleet/moves/v1/moves.proto\x12\x11\x61irfleet.moves.v1\x1a\x1f\x61irfleet/common/v1/common.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x06\n\x04Move\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x14\n\x0csource_shard\x18\x03 \x01(\t\x12\x14\n\x0ctarget_shard\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\x03\x12+\n\x05phase\x18\x06 \x01(\x0e\x32\x1c.airfleet.moves.v1.MovePhase\x12.\n\nphase_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rdeadline_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\t \x01(\x05\x12\x35\n\x11next_attempt_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\nlast_error\x18\x0b \x01(\x0b\x32\x1e.airfleet.moves.v1.MoveFailure\x12\x0f\n\x07waiting\x18\x0c \x01(\t\x12/\n\x07options\x18\r \x01(\x0b\x32\x1e.airfleet.moves.v1.MoveOptions\x12\x14\n\x0crequested_by\x18\x0e \x01(\t\x12\x0e\n\x06reason\x18\x0f \x01(\t\x12-\n\x06\x63\x61ncel\x18\x10 \x01(\x0b\x32\x1d.airfleet.moves.v1.MoveCancel\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cquiesce_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tflip_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08progress\x18\x15 \x01(\x0b\x32\x1f.airfleet.moves.v1.MoveProgress\x12\x10\n\x08\x61larming\x18\x16 \x01(\x08\x12+\n\x05proof\x18\x17 \x01(\x0b\x32\x1c.airfleet.moves.v1.MoveProof\x12\x10\n\x08revision\x18\x18 \x01(\x03\"\x83\x01\n\x0bMoveFailure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12+\n\x05phase\x18\x03 \x01(\x0e\x32\x1c.airfleet.moves.v1.MovePhase\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\nMoveCancel\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xab\x01\n\x0bMoveOptions\x12\x30\n\x07history\x18\x01 \x01(\x0e\x32\x1f.airfleet.common.v1.MoveHistory\x12\x30\n\rdrain_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1d\n\x15\x61llow_asset_crossings\x18\x03 \x01(\x08\x12\x19\n\x11\x66orce_lost_source\x18\x04 \x01(\x08\"\xe7\x01\n\x0cMoveProgress\x12\x0f\n\x07running\x18\x01 \x01(\x03\x12\x0e\n\x06queued\x18\x02 \x01(\x03\x12\x10\n\x08\x64\x65\x66\x65rred\x18\x03 \x01(\x03\x12\x14\n\x0c\x63opied_bytes\x18\x04 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x03\x12\x36\n\x12\x65stimated_end_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10source_connected\x18\x07 \x01(\x08\x12\x18\n\x10target_connected\x18\x08 \x01(\x08\x12\r\n\x05\x61head\x18\t \x01(\x03\"\xa1\x01\n\tMoveProof\x12\x0c\n\x04\x64\x61gs\x18\x01 \x01(\x03\x12\x15\n\rruns_expected\x18\x02 \x01(\x03\x12\x12\n\nruns_found\x18\x03 \x01(\x03\x12\x15\n\rruns_inserted\x18\x04 \x01(\x03\x12\x13\n\x0b\x62lackout_ms\x18\x05 \x01(\x03\x12/\n\x05lines\x18\x06 \x03(\x0b\x32 .airfleet.moves.v1.MoveProofLine\"\xc8\x01\n\rMoveProofLine\x12\x0e\n\x06\x64\x61g_id\x18\x01 \x01(\t\x12\x15\n\rruns_expected\x18\x02 \x01(\x03\x12\x12\n\nruns_found\x18\x03 \x01(\x03\x12\x33\n\x0fnewest_expected\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cnewest_found\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rruns_inserted\x18\x06 \x01(\x03\"\xc4\x01\n\x10StartMoveRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x14\n\x0ctarget_shard\x18\x02 \x01(\t\x12/\n\x07options\x18\x03 \x01(\x0b\x32\x1e.airfleet.moves.v1.MoveOptions\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x1b\n\x13\x65xpected_generation\x18\x07 \x01(\x03\"l\n\x11StartMoveResponse\x12%\n\x04move\x18\x01 \x01(\x0b\x32\x17.airfleet.moves.v1.Move\x12\x30\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1e.airfleet.moves.v1.MoveFinding\"o\n\x0bMoveFinding\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x31\n\x08severity\x18\x02 \x01(\x0e\x32\x1f.airfleet.moves.v1.MoveSeverity\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\"\x1e\n\x0eGetMoveRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"r\n\x10ListMovesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\r\n\x05shard\x18\x04 \x01(\t\x12\x15\n\rinclude_ended\x18\x05 \x01(\x08\"T\n\x11ListMovesResponse\x12&\n\x05moves\x18\x01 \x03(\x0b\x32\x17.airfleet.moves.v1.Move\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x10WatchMoveRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"0\n\x10\x41\x62ortMoveRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t*\xb3\x02\n\tMovePhase\x12\x1a\n\x16MOVE_PHASE_UNSPECIFIED\x10\x00\x12\x16\n\x12MOVE_PHASE_PLANNED\x10\x01\x12\x16\n\x12MOVE_PHASE_STAGING\x10\x02\x12\x18\n\x14MOVE_PHASE_QUIESCING\x10\x03\x12\x16\n\x12MOVE_PHASE_SEALING\x10\x04\x12\x16\n\x12MOVE_PHASE_COPYING\x10\x05\x12\x16\n\x12MOVE_PHASE_FLIPPED\x10\x06\x12\x19\n\x15MOVE_PHASE_ACTIVATING\x10\x07\x12\x17\n\x13MOVE_PHASE_RETIRING\x10\x08\x12\x13\n\x0fMOVE_PHASE_DONE\x10\t\x12\x17\n\x13MOVE_PHASE_ABORTING\x10\n\x12\x16\n\x12MOVE_PHASE_ABORTED\x10\x0b*z\n\x0cMoveSeverity\x12\x1d\n\x19MOVE_SEVERITY_UNSPECIFIED\x10\x00\x12\x18\n\x14MOVE_SEVERITY_BLOCKS\x10\x01\x12\x18\n\x14MOVE_SEVERITY_DELAYS\x10\x02\x12\x17\n\x13MOVE_SEVERITY_WARNS\x10\x03\x32\x9c\x03\n\x0bMoveService\x12V\n\tStartMove\x12#.airfleet.moves.v1.StartMoveRequest\x1a$.airfleet.moves.v1.StartMoveResponse\x12\x45\n\x07GetMove\x12!.airfleet.moves.v1.GetMoveRequest\x1a\x17.airfleet.moves.v1.Move\x12V\n\tListMoves\x12#.airfleet.moves.v1.ListMovesRequest\x1a$.airfleet.moves.v1.ListMovesResponse\x12K\n\tWatchMove\x12#.airfleet.moves.v1.WatchMoveRequest\x1a\x17.airfleet.moves.v1.Move0\x01\x12I\n\tAbortMove\x12#.airfleet.moves.v1.AbortMoveRequest\x1a\x17.airfleet.moves.v1.Moveb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61irfleet/moves/v1/moves.proto\x12\x11\x61irfleet.moves.v1\x1a\x1f\x61irfleet/common/v1/common.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe4\x06\n\x04Move\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x14\n\x0csource_shard\x18\x03 \x01(\t\x12\x14\n\x0ctarget_shard\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\x03\x12+\n\x05phase\x18\x06 \x01(\x0e\x32\x1c.airfleet.moves.v1.MovePhase\x12.\n\nphase_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rdeadline_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\t \x01(\x05\x12\x35\n\x11next_attempt_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\nlast_error\x18\x0b \x01(\x0b\x32\x1e.airfleet.moves.v1.MoveFailure\x12\x0f\n\x07waiting\x18\x0c \x01(\t\x12/\n\x07options\x18\r \x01(\x0b\x32\x1e.airfleet.moves.v1.MoveOptions\x12\x14\n\x0crequested_by\x18\x0e \x01(\t\x12\x0e\n\x06reason\x18\x0f \x01(\t\x12-\n\x06\x63\x61ncel\x18\x10 \x01(\x0b\x32\x1d.airfleet.moves.v1.MoveCancel\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cquiesce_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tflip_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08progress\x18\x15 \x01(\x0b\x32\x1f.airfleet.moves.v1.MoveProgress\x12\x10\n\x08\x61larming\x18\x16 \x01(\x08\x12+\n\x05proof\x18\x17 \x01(\x0b\x32\x1c.airfleet.moves.v1.MoveProof\x12\x10\n\x08revision\x18\x18 \x01(\x03\x12\x13\n\x0b\x62lackout_ms\x18\x19 \x01(\x03\"\x83\x01\n\x0bMoveFailure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12+\n\x05phase\x18\x03 \x01(\x0e\x32\x1c.airfleet.moves.v1.MovePhase\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\nMoveCancel\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xab\x01\n\x0bMoveOptions\x12\x30\n\x07history\x18\x01 \x01(\x0e\x32\x1f.airfleet.common.v1.MoveHistory\x12\x30\n\rdrain_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1d\n\x15\x61llow_asset_crossings\x18\x03 \x01(\x08\x12\x19\n\x11\x66orce_lost_source\x18\x04 \x01(\x08\"\x95\x02\n\x0cMoveProgress\x12\x0f\n\x07running\x18\x01 \x01(\x03\x12\x0e\n\x06queued\x18\x02 \x01(\x03\x12\x10\n\x08\x64\x65\x66\x65rred\x18\x03 \x01(\x03\x12\x14\n\x0c\x63opied_bytes\x18\x04 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x03\x12\x36\n\x12\x65stimated_end_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10source_connected\x18\x07 \x01(\x08\x12\x18\n\x10target_connected\x18\x08 \x01(\x08\x12\r\n\x05\x61head\x18\t \x01(\x03\x12,\n\x06tables\x18\n \x03(\x0b\x32\x1c.airfleet.moves.v1.MoveTable\"K\n\tMoveTable\x12\r\n\x05table\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\x12\n\ntotal_rows\x18\x03 \x01(\x03\x12\r\n\x05\x62ytes\x18\x04 \x01(\x03\"\xb4\x01\n\tMoveProof\x12\x0c\n\x04\x64\x61gs\x18\x01 \x01(\x03\x12\x15\n\rruns_expected\x18\x02 \x01(\x03\x12\x12\n\nruns_found\x18\x03 \x01(\x03\x12\x15\n\rruns_inserted\x18\x04 \x01(\x03\x12\x13\n\x0b\x62lackout_ms\x18\x05 \x01(\x03\x12/\n\x05lines\x18\x06 \x03(\x0b\x32 .airfleet.moves.v1.MoveProofLine\x12\x11\n\tdiffering\x18\x07 \x01(\x03\"\xd9\x01\n\rMoveProofLine\x12\x0e\n\x06\x64\x61g_id\x18\x01 \x01(\t\x12\x15\n\rruns_expected\x18\x02 \x01(\x03\x12\x12\n\nruns_found\x18\x03 \x01(\x03\x12\x33\n\x0fnewest_expected\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cnewest_found\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rruns_inserted\x18\x06 \x01(\x03\x12\x0f\n\x07\x64iffers\x18\x07 \x01(\x08\"\xc4\x01\n\x10StartMoveRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x14\n\x0ctarget_shard\x18\x02 \x01(\t\x12/\n\x07options\x18\x03 \x01(\x0b\x32\x1e.airfleet.moves.v1.MoveOptions\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x1b\n\x13\x65xpected_generation\x18\x07 \x01(\x03\"l\n\x11StartMoveResponse\x12%\n\x04move\x18\x01 \x01(\x0b\x32\x17.airfleet.moves.v1.Move\x12\x30\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1e.airfleet.moves.v1.MoveFinding\"o\n\x0bMoveFinding\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x31\n\x08severity\x18\x02 \x01(\x0e\x32\x1f.airfleet.moves.v1.MoveSeverity\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\"\x1e\n\x0eGetMoveRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"r\n\x10ListMovesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\r\n\x05shard\x18\x04 \x01(\t\x12\x15\n\rinclude_ended\x18\x05 \x01(\x08\"T\n\x11ListMovesResponse\x12&\n\x05moves\x18\x01 \x03(\x0b\x32\x17.airfleet.moves.v1.Move\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x10WatchMoveRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"0\n\x10\x41\x62ortMoveRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t*\xb3\x02\n\tMovePhase\x12\x1a\n\x16MOVE_PHASE_UNSPECIFIED\x10\x00\x12\x16\n\x12MOVE_PHASE_PLANNED\x10\x01\x12\x16\n\x12MOVE_PHASE_STAGING\x10\x02\x12\x18\n\x14MOVE_PHASE_QUIESCING\x10\x03\x12\x16\n\x12MOVE_PHASE_SEALING\x10\x04\x12\x16\n\x12MOVE_PHASE_COPYING\x10\x05\x12\x16\n\x12MOVE_PHASE_FLIPPED\x10\x06\x12\x19\n\x15MOVE_PHASE_ACTIVATING\x10\x07\x12\x17\n\x13MOVE_PHASE_RETIRING\x10\x08\x12\x13\n\x0fMOVE_PHASE_DONE\x10\t\x12\x17\n\x13MOVE_PHASE_ABORTING\x10\n\x12\x16\n\x12MOVE_PHASE_ABORTED\x10\x0b*z\n\x0cMoveSeverity\x12\x1d\n\x19MOVE_SEVERITY_UNSPECIFIED\x10\x00\x12\x18\n\x14MOVE_SEVERITY_BLOCKS\x10\x01\x12\x18\n\x14MOVE_SEVERITY_DELAYS\x10\x02\x12\x17\n\x13MOVE_SEVERITY_WARNS\x10\x03\x32\x9c\x03\n\x0bMoveService\x12V\n\tStartMove\x12#.airfleet.moves.v1.StartMoveRequest\x1a$.airfleet.moves.v1.StartMoveResponse\x12\x45\n\x07GetMove\x12!.airfleet.moves.v1.GetMoveRequest\x1a\x17.airfleet.moves.v1.Move\x12V\n\tListMoves\x12#.airfleet.moves.v1.ListMovesRequest\x1a$.airfleet.moves.v1.ListMovesResponse\x12K\n\tWatchMove\x12#.airfleet.moves.v1.WatchMoveRequest\x1a\x17.airfleet.moves.v1.Move0\x01\x12I\n\tAbortMove\x12#.airfleet.moves.v1.AbortMoveRequest\x1a\x17.airfleet.moves.v1.Moveb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'airfleet.moves.v1.moves_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MOVEPHASE']._serialized_start=2737
-  _globals['_MOVEPHASE']._serialized_end=3044
-  _globals['_MOVESEVERITY']._serialized_start=3046
-  _globals['_MOVESEVERITY']._serialized_end=3168
+  _globals['_MOVEPHASE']._serialized_start=2917
+  _globals['_MOVEPHASE']._serialized_end=3224
+  _globals['_MOVESEVERITY']._serialized_start=3226
+  _globals['_MOVESEVERITY']._serialized_end=3348
   _globals['_MOVE']._serialized_start=151
-  _globals['_MOVE']._serialized_end=998
-  _globals['_MOVEFAILURE']._serialized_start=1001
-  _globals['_MOVEFAILURE']._serialized_end=1132
-  _globals['_MOVECANCEL']._serialized_start=1134
-  _globals['_MOVECANCEL']._serialized_end=1219
-  _globals['_MOVEOPTIONS']._serialized_start=1222
-  _globals['_MOVEOPTIONS']._serialized_end=1393
-  _globals['_MOVEPROGRESS']._serialized_start=1396
-  _globals['_MOVEPROGRESS']._serialized_end=1627
-  _globals['_MOVEPROOF']._serialized_start=1630
-  _globals['_MOVEPROOF']._serialized_end=1791
-  _globals['_MOVEPROOFLINE']._serialized_start=1794
-  _globals['_MOVEPROOFLINE']._serialized_end=1994
-  _globals['_STARTMOVEREQUEST']._serialized_start=1997
-  _globals['_STARTMOVEREQUEST']._serialized_end=2193
-  _globals['_STARTMOVERESPONSE']._serialized_start=2195
-  _globals['_STARTMOVERESPONSE']._serialized_end=2303
-  _globals['_MOVEFINDING']._serialized_start=2305
-  _globals['_MOVEFINDING']._serialized_end=2416
-  _globals['_GETMOVEREQUEST']._serialized_start=2418
-  _globals['_GETMOVEREQUEST']._serialized_end=2448
-  _globals['_LISTMOVESREQUEST']._serialized_start=2450
-  _globals['_LISTMOVESREQUEST']._serialized_end=2564
-  _globals['_LISTMOVESRESPONSE']._serialized_start=2566
-  _globals['_LISTMOVESRESPONSE']._serialized_end=2650
-  _globals['_WATCHMOVEREQUEST']._serialized_start=2652
-  _globals['_WATCHMOVEREQUEST']._serialized_end=2684
-  _globals['_ABORTMOVEREQUEST']._serialized_start=2686
-  _globals['_ABORTMOVEREQUEST']._serialized_end=2734
-  _globals['_MOVESERVICE']._serialized_start=3171
-  _globals['_MOVESERVICE']._serialized_end=3583
+  _globals['_MOVE']._serialized_end=1019
+  _globals['_MOVEFAILURE']._serialized_start=1022
+  _globals['_MOVEFAILURE']._serialized_end=1153
+  _globals['_MOVECANCEL']._serialized_start=1155
+  _globals['_MOVECANCEL']._serialized_end=1240
+  _globals['_MOVEOPTIONS']._serialized_start=1243
+  _globals['_MOVEOPTIONS']._serialized_end=1414
+  _globals['_MOVEPROGRESS']._serialized_start=1417
+  _globals['_MOVEPROGRESS']._serialized_end=1694
+  _globals['_MOVETABLE']._serialized_start=1696
+  _globals['_MOVETABLE']._serialized_end=1771
+  _globals['_MOVEPROOF']._serialized_start=1774
+  _globals['_MOVEPROOF']._serialized_end=1954
+  _globals['_MOVEPROOFLINE']._serialized_start=1957
+  _globals['_MOVEPROOFLINE']._serialized_end=2174
+  _globals['_STARTMOVEREQUEST']._serialized_start=2177
+  _globals['_STARTMOVEREQUEST']._serialized_end=2373
+  _globals['_STARTMOVERESPONSE']._serialized_start=2375
+  _globals['_STARTMOVERESPONSE']._serialized_end=2483
+  _globals['_MOVEFINDING']._serialized_start=2485
+  _globals['_MOVEFINDING']._serialized_end=2596
+  _globals['_GETMOVEREQUEST']._serialized_start=2598
+  _globals['_GETMOVEREQUEST']._serialized_end=2628
+  _globals['_LISTMOVESREQUEST']._serialized_start=2630
+  _globals['_LISTMOVESREQUEST']._serialized_end=2744
+  _globals['_LISTMOVESRESPONSE']._serialized_start=2746
+  _globals['_LISTMOVESRESPONSE']._serialized_end=2830
+  _globals['_WATCHMOVEREQUEST']._serialized_start=2832
+  _globals['_WATCHMOVEREQUEST']._serialized_end=2864
+  _globals['_ABORTMOVEREQUEST']._serialized_start=2866
+  _globals['_ABORTMOVEREQUEST']._serialized_end=2914
+  _globals['_MOVESERVICE']._serialized_start=3351
+  _globals['_MOVESERVICE']._serialized_end=3763
 # @@protoc_insertion_point(module_scope)

@@ -51,7 +51,7 @@ MOVE_SEVERITY_DELAYS: MoveSeverity
 MOVE_SEVERITY_WARNS: MoveSeverity
 
 class Move(_message.Message):
-    __slots__ = ("id", "namespace", "source_shard", "target_shard", "generation", "phase", "phase_time", "deadline_time", "attempt", "next_attempt_time", "last_error", "waiting", "options", "requested_by", "reason", "cancel", "create_time", "quiesce_time", "flip_time", "finish_time", "progress", "alarming", "proof", "revision")
+    __slots__ = ("id", "namespace", "source_shard", "target_shard", "generation", "phase", "phase_time", "deadline_time", "attempt", "next_attempt_time", "last_error", "waiting", "options", "requested_by", "reason", "cancel", "create_time", "quiesce_time", "flip_time", "finish_time", "progress", "alarming", "proof", "revision", "blackout_ms")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     SOURCE_SHARD_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +76,7 @@ class Move(_message.Message):
     ALARMING_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    BLACKOUT_MS_FIELD_NUMBER: _ClassVar[int]
     id: str
     namespace: str
     source_shard: str
@@ -100,7 +101,8 @@ class Move(_message.Message):
     alarming: bool
     proof: MoveProof
     revision: int
-    def __init__(self, id: _Optional[str] = ..., namespace: _Optional[str] = ..., source_shard: _Optional[str] = ..., target_shard: _Optional[str] = ..., generation: _Optional[int] = ..., phase: _Optional[_Union[MovePhase, str]] = ..., phase_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., deadline_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempt: _Optional[int] = ..., next_attempt_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_error: _Optional[_Union[MoveFailure, _Mapping]] = ..., waiting: _Optional[str] = ..., options: _Optional[_Union[MoveOptions, _Mapping]] = ..., requested_by: _Optional[str] = ..., reason: _Optional[str] = ..., cancel: _Optional[_Union[MoveCancel, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., quiesce_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., flip_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., progress: _Optional[_Union[MoveProgress, _Mapping]] = ..., alarming: bool = ..., proof: _Optional[_Union[MoveProof, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
+    blackout_ms: int
+    def __init__(self, id: _Optional[str] = ..., namespace: _Optional[str] = ..., source_shard: _Optional[str] = ..., target_shard: _Optional[str] = ..., generation: _Optional[int] = ..., phase: _Optional[_Union[MovePhase, str]] = ..., phase_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., deadline_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempt: _Optional[int] = ..., next_attempt_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_error: _Optional[_Union[MoveFailure, _Mapping]] = ..., waiting: _Optional[str] = ..., options: _Optional[_Union[MoveOptions, _Mapping]] = ..., requested_by: _Optional[str] = ..., reason: _Optional[str] = ..., cancel: _Optional[_Union[MoveCancel, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., quiesce_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., flip_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., progress: _Optional[_Union[MoveProgress, _Mapping]] = ..., alarming: bool = ..., proof: _Optional[_Union[MoveProof, _Mapping]] = ..., revision: _Optional[int] = ..., blackout_ms: _Optional[int] = ...) -> None: ...
 
 class MoveFailure(_message.Message):
     __slots__ = ("code", "message", "phase", "time")
@@ -137,7 +139,7 @@ class MoveOptions(_message.Message):
     def __init__(self, history: _Optional[_Union[_common_pb2.MoveHistory, str]] = ..., drain_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., allow_asset_crossings: bool = ..., force_lost_source: bool = ...) -> None: ...
 
 class MoveProgress(_message.Message):
-    __slots__ = ("running", "queued", "deferred", "copied_bytes", "total_bytes", "estimated_end_time", "source_connected", "target_connected", "ahead")
+    __slots__ = ("running", "queued", "deferred", "copied_bytes", "total_bytes", "estimated_end_time", "source_connected", "target_connected", "ahead", "tables")
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     QUEUED_FIELD_NUMBER: _ClassVar[int]
     DEFERRED_FIELD_NUMBER: _ClassVar[int]
@@ -147,6 +149,7 @@ class MoveProgress(_message.Message):
     SOURCE_CONNECTED_FIELD_NUMBER: _ClassVar[int]
     TARGET_CONNECTED_FIELD_NUMBER: _ClassVar[int]
     AHEAD_FIELD_NUMBER: _ClassVar[int]
+    TABLES_FIELD_NUMBER: _ClassVar[int]
     running: int
     queued: int
     deferred: int
@@ -156,39 +159,56 @@ class MoveProgress(_message.Message):
     source_connected: bool
     target_connected: bool
     ahead: int
-    def __init__(self, running: _Optional[int] = ..., queued: _Optional[int] = ..., deferred: _Optional[int] = ..., copied_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., estimated_end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., source_connected: bool = ..., target_connected: bool = ..., ahead: _Optional[int] = ...) -> None: ...
+    tables: _containers.RepeatedCompositeFieldContainer[MoveTable]
+    def __init__(self, running: _Optional[int] = ..., queued: _Optional[int] = ..., deferred: _Optional[int] = ..., copied_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., estimated_end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., source_connected: bool = ..., target_connected: bool = ..., ahead: _Optional[int] = ..., tables: _Optional[_Iterable[_Union[MoveTable, _Mapping]]] = ...) -> None: ...
+
+class MoveTable(_message.Message):
+    __slots__ = ("table", "rows", "total_rows", "bytes")
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_ROWS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    table: str
+    rows: int
+    total_rows: int
+    bytes: int
+    def __init__(self, table: _Optional[str] = ..., rows: _Optional[int] = ..., total_rows: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class MoveProof(_message.Message):
-    __slots__ = ("dags", "runs_expected", "runs_found", "runs_inserted", "blackout_ms", "lines")
+    __slots__ = ("dags", "runs_expected", "runs_found", "runs_inserted", "blackout_ms", "lines", "differing")
     DAGS_FIELD_NUMBER: _ClassVar[int]
     RUNS_EXPECTED_FIELD_NUMBER: _ClassVar[int]
     RUNS_FOUND_FIELD_NUMBER: _ClassVar[int]
     RUNS_INSERTED_FIELD_NUMBER: _ClassVar[int]
     BLACKOUT_MS_FIELD_NUMBER: _ClassVar[int]
     LINES_FIELD_NUMBER: _ClassVar[int]
+    DIFFERING_FIELD_NUMBER: _ClassVar[int]
     dags: int
     runs_expected: int
     runs_found: int
     runs_inserted: int
     blackout_ms: int
     lines: _containers.RepeatedCompositeFieldContainer[MoveProofLine]
-    def __init__(self, dags: _Optional[int] = ..., runs_expected: _Optional[int] = ..., runs_found: _Optional[int] = ..., runs_inserted: _Optional[int] = ..., blackout_ms: _Optional[int] = ..., lines: _Optional[_Iterable[_Union[MoveProofLine, _Mapping]]] = ...) -> None: ...
+    differing: int
+    def __init__(self, dags: _Optional[int] = ..., runs_expected: _Optional[int] = ..., runs_found: _Optional[int] = ..., runs_inserted: _Optional[int] = ..., blackout_ms: _Optional[int] = ..., lines: _Optional[_Iterable[_Union[MoveProofLine, _Mapping]]] = ..., differing: _Optional[int] = ...) -> None: ...
 
 class MoveProofLine(_message.Message):
-    __slots__ = ("dag_id", "runs_expected", "runs_found", "newest_expected", "newest_found", "runs_inserted")
+    __slots__ = ("dag_id", "runs_expected", "runs_found", "newest_expected", "newest_found", "runs_inserted", "differs")
     DAG_ID_FIELD_NUMBER: _ClassVar[int]
     RUNS_EXPECTED_FIELD_NUMBER: _ClassVar[int]
     RUNS_FOUND_FIELD_NUMBER: _ClassVar[int]
     NEWEST_EXPECTED_FIELD_NUMBER: _ClassVar[int]
     NEWEST_FOUND_FIELD_NUMBER: _ClassVar[int]
     RUNS_INSERTED_FIELD_NUMBER: _ClassVar[int]
+    DIFFERS_FIELD_NUMBER: _ClassVar[int]
     dag_id: str
     runs_expected: int
     runs_found: int
     newest_expected: _timestamp_pb2.Timestamp
     newest_found: _timestamp_pb2.Timestamp
     runs_inserted: int
-    def __init__(self, dag_id: _Optional[str] = ..., runs_expected: _Optional[int] = ..., runs_found: _Optional[int] = ..., newest_expected: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., newest_found: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., runs_inserted: _Optional[int] = ...) -> None: ...
+    differs: bool
+    def __init__(self, dag_id: _Optional[str] = ..., runs_expected: _Optional[int] = ..., runs_found: _Optional[int] = ..., newest_expected: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., newest_found: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., runs_inserted: _Optional[int] = ..., differs: bool = ...) -> None: ...
 
 class StartMoveRequest(_message.Message):
     __slots__ = ("namespace", "target_shard", "options", "reason", "validate_only", "request_id", "expected_generation")
