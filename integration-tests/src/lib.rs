@@ -1,11 +1,12 @@
 //! What tests and benchmarks over several services stand on: real service processes that can be
-//! killed and started again ([`process`]), clients that check what a watch promises ([`follower`]),
-//! and the benchmark report ([`bench`]).
+//! killed and started again ([`process`]), a real shard under a control plane ([`shard`]), clients
+//! that check what a watch promises ([`follower`]), and the benchmark report ([`bench`]).
 
 pub mod bench;
 pub mod follower;
 pub mod manifest;
 pub mod process;
+pub mod shard;
 
 use std::{
     future::Future,

@@ -96,6 +96,26 @@ impl Spec {
     }
 
     /// Stops on SIGINT instead of SIGTERM.
+    /// Writes a program that does the same with further arguments, readable for its owner alone.
+    pub(crate) fn write_script(&self, path: &Path) -> Result<()> {
+        use std::io::Write as _;
+
+        let mut text = b"#!/bin/sh\n".to_vec();
+        let quoted = |value: &OsStr| {
+            let value = value.to_string_lossy().replace('\'', "'\\''");
+            format!("'{value}'")
+        };
+        for (name, value) in &self.env {
+            let line = format!("export {}={}\n", name.to_string_lossy(), quoted(value));
+            text.extend(line.bytes());
+        }
+        let words = std::iter::once(&self.program).chain(&self.args).map(|word| quoted(word));
+        text.extend(format!("exec {} \"$@\"\n", words.collect::<Vec<_>>().join(" ")).bytes());
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o700).open(path);
+        file.and_then(|mut file| file.write_all(&text)).map_err(Error::file("write", path))
+    }
+
     pub(crate) fn stops_on_interrupt(mut self) -> Self {
         self.stop_signal = Signal::INT;
         self

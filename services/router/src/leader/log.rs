@@ -208,7 +208,10 @@ pub(super) fn seen(shard: &ShardName, change: &RoleChange, now_us: i64) -> Vec<E
     {
         let role = after.target.map_or("", |target| target.role.name());
         let since = obstacle.since_us.to_string();
-        let message = format!("{shard} cannot be {role} for it yet: {}", obstacle.message);
+        let is_there =
+            after.observed.zip(after.target).is_some_and(|(observed, target)| observed.is(target));
+        let how = if is_there { "is, and stays," } else { "cannot yet be" };
+        let message = format!("{shard} {how} {role} for it: {}", obstacle.message);
         tell(&obstacle.code, message, true, &["obstacle", &since]);
     }
     let same = |a: &PolicyViolation, b: &PolicyViolation| {

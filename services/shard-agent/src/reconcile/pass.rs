@@ -469,7 +469,7 @@ impl Pass<'_> {
         .await?;
         if paused > 0 {
             let message =
-                format!("{paused} DAGs were paused; the pause state of each is remembered");
+                format!("paused {}; the pause state of each is remembered", counted(paused, "DAG"));
             outcome.events.push(("FENCED", message, false));
         }
         Ok(())
@@ -542,12 +542,14 @@ impl Pass<'_> {
         if synced.switched {
             outcome.events.push(("RELEASE_SWITCHED", words_of_release(&synced, source), false));
         } else if synced.repaired > 0 {
-            let message = format!("{} delivered files had been changed", synced.repaired);
             outcome.drift.push(wire::Drift {
                 kind: "file".to_owned(),
                 name: self.name.to_string(),
                 code: "FILE_CHANGED".to_owned(),
-                message: format!("{message} on the shard, and were put right"),
+                message: format!(
+                    "{} was not as delivered, and was put right",
+                    counted(synced.repaired as i64, "file")
+                ),
                 tolerated: false,
             });
         }
@@ -646,9 +648,18 @@ fn words_of_release(synced: &Synced, source: &airfleet_domain::manifest::Source)
         None => String::new(),
     };
     format!(
-        "release {id} of {}: {} files, {} new, {} changed, {} gone{before}",
-        source.uri, synced.release.files, changes.added, changes.changed, changes.removed
+        "release {id} of {}: {}, {} new, {} changed, {} gone{before}",
+        source.uri,
+        counted(synced.release.files as i64, "file"),
+        changes.added,
+        changes.changed,
+        changes.removed
     )
+}
+
+/// "1 file", "2 files".
+pub(super) fn counted(count: i64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn wire_drift(difference: &Difference) -> wire::Drift {
@@ -669,7 +680,8 @@ fn delivery_problem(error: &airfleet_delivery::Error) -> Problem {
     Problem {
         code: error.code().as_str().to_owned(),
         message: crate::words::chain(error),
-        is_lasting: error.code().blame() != Blame::Weather,
+        // Asking a source is cheap, and its owners wait for what they mended.
+        is_lasting: error.code().blame() == Blame::Operator,
     }
 }
 

@@ -15,14 +15,14 @@ use tokio::{
 
 use super::{
     Shard,
-    pass::{Ending, Memory, Outcome, Pass, Problem},
+    pass::{Ending, Memory, Outcome, Pass, Problem, counted},
     retention::Keeper,
     spread,
 };
 use crate::{backoff::Backoff, link::Order, report::timestamp};
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
-const BACKOFF_MOST: Duration = Duration::from_secs(30);
+const BACKOFF_MOST: Duration = Duration::from_secs(20);
 
 /// An obstacle as it is told: with how long and how often it was met.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ impl Worker {
             }
             let took = seconds.map(|s| format!(" after {s:.1} s")).unwrap_or_default();
             let dags = match desired.role {
-                Role::Active => format!("; {running} DAGs run"),
+                Role::Active => format!("; {} not paused", counted(running, "DAG")),
                 _ => String::new(),
             };
             let message =
@@ -213,22 +213,22 @@ impl Worker {
         due
     }
 
-    /// Notes what is in the way, and tells when that changes.
+    /// Notes what is in the way. The router makes an event of what it sees for the first time.
     fn meet(&mut self, problem: Option<Problem>) {
-        let board = &self.shard.board;
+        let namespace = self.name.as_str();
         match (problem, &mut self.met) {
             (Some(problem), Some(met)) if met.problem.code == problem.code => {
                 met.attempts += 1;
                 met.problem = problem;
             }
             (Some(problem), met) => {
-                board.happened(self.name.as_str(), &problem.code, problem.message.clone(), true);
+                tracing::warn!(namespace, code = problem.code, "{}", problem.message);
                 *met = Some(Met { problem, attempts: 1, since: Timestamp::now() });
             }
             (None, met) => {
                 if let Some(before) = met.take() {
                     let message = format!("{} is over", before.problem.code);
-                    board.happened(self.name.as_str(), "RECOVERED", message, false);
+                    self.shard.board.happened(namespace, "RECOVERED", message, false);
                 }
             }
         }

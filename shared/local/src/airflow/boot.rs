@@ -203,6 +203,8 @@ impl AirflowShardBuilder {
         }
         .variables();
         variables.extend(self.env.iter().cloned());
+        let command = sandbox.folder().join("airflow-command");
+        environment.airflow("command", &variables).write_script(&command)?;
         let components = components
             .into_iter()
             .map(|component| {
@@ -220,6 +222,7 @@ impl AirflowShardBuilder {
             api_port,
             secrets,
             dags,
+            command,
             client: http_client()?,
             sandbox,
         };

@@ -203,6 +203,7 @@ pub struct AirflowShard {
     api_port: Port,
     secrets: Secrets,
     dags: PathBuf,
+    command: PathBuf,
     client: reqwest::Client,
     sandbox: Sandbox,
 }
@@ -246,6 +247,17 @@ impl AirflowShard {
             Stores::Celery { .. } => Stack::Celery,
             Stores::Sqlite { .. } => Stack::Sqlite,
         }
+    }
+
+    /// A program that runs Airflow's own commands with the shard's settings: `airflow-command dags
+    /// list`.
+    pub fn command(&self) -> &Path {
+        &self.command
+    }
+
+    /// Airflow's Fernet key.
+    pub fn fernet_key(&self) -> &str {
+        &self.secrets.fernet_key
     }
 
     /// The metadata database's URL, for sqlx: `postgres://…` or `sqlite://…`.

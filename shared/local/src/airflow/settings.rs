@@ -23,7 +23,7 @@ pub const DAGS_FOLDER: &str = "/proc/self/cwd/dags";
 #[derive(Debug)]
 pub(super) struct Secrets {
     /// Encrypts connections and variables.
-    fernet_key: String,
+    pub(super) fernet_key: String,
     /// Signs sessions and tokens.
     signing_key: String,
     /// Of the users `admin` and `viewer`.
