@@ -246,6 +246,26 @@ def test_a_pin_moves_what_is_drained_and_needs_a_shard_that_will_do(
     assert client.get_assignment(placed.name).shard == other
 
 
+def test_what_speaks_against_a_move_is_told_and_nothing_is_moved(client: airfleet.Client) -> None:
+    # Shards without agents: a move needs both.
+    placed = client.register(unique())
+    before = client.wait_for_assignment(placed, PATIENCE)
+    other = "shard-b" if before.shard == "shard-a" else "shard-a"
+    looked = client.start_move(placed.name, other, validate_only=True)
+    assert looked.move.id == ""
+    assert {finding.code for finding in looked.findings} == {"AGENT_AWAY"}
+    with pytest.raises(airfleet.PreconditionFailed) as refused:
+        client.start_move(placed.name, other, reason="trial")
+    assert refused.value.reason == "MOVE_BLOCKED"
+    assert list(client.list_moves(namespace=placed.name, ended=True)) == []
+    for ask in (client.get_move, client.abort_move):
+        with pytest.raises(airfleet.NotFound):
+            ask(placed.name)
+    owner = client.batch_resolve([f"{placed.prefixes[0]}daily"])[0]
+    assert owner is not None
+    assert (owner.shard, owner.retry_after) == (before.shard, 0.0)
+
+
 def test_watches_and_calls_survive_a_kill_of_the_control_plane(own_plane: ControlPlane) -> None:
     with own_plane.client() as client:
         before = client.register(unique())

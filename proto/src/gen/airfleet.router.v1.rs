@@ -130,6 +130,10 @@ pub struct Route {
     /// Where the namespace stands.
     #[prost(enumeration = "AssignmentState", tag = "4")]
     pub state: i32,
+    /// When to ask again before something is sent that changes it. Milliseconds; 0 unless `state` is
+    /// MOVING.
+    #[prost(int64, tag = "5")]
+    pub retry_after_ms: i64,
 }
 /// A shard named by the routes of a batch.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

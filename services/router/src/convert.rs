@@ -24,6 +24,11 @@ use crate::{
 const RETRY_MOVING_AFTER_MS: i64 = 1000;
 
 /// A moment as the wire has it.
+/// When to ask again before something is sent that changes the namespace.
+pub(crate) fn retry_after_ms(state: State) -> i64 {
+    if state == State::Moving { RETRY_MOVING_AFTER_MS } else { 0 }
+}
+
 pub(crate) fn timestamp(micros: i64) -> Timestamp {
     Timestamp {
         seconds: micros.div_euclid(1_000_000),
@@ -109,7 +114,7 @@ pub(crate) fn resolved(view: &View, entry: &Entry, age_ms: i64) -> wire::Resolve
         state: state(entry.state()).into(),
         revision: view.table.revision().0,
         age_ms,
-        retry_after_ms: if entry.state() == State::Moving { RETRY_MOVING_AFTER_MS } else { 0 },
+        retry_after_ms: retry_after_ms(entry.state()),
     }
 }
 

@@ -33,6 +33,7 @@ mod turn;
 mod tests;
 
 pub(crate) use self::{
+    log::begun,
     moves::Transfer,
     turn::{Stamp, Turn},
 };

@@ -1,212 +1,28 @@
 //! Whole moves over the wire. The agents are scripted: over the real stream they do at once what
 //! they are told, and say so. There is no Airflow behind them.
 
+#[path = "support/scripted.rs"]
+mod scripted;
 mod support;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use airfleet_proto::{
     agent::v1::{
-        self as agent, AttachRequest, DesiredRole, MoveEvidence, TransferRequest,
-        agent_service_client::AgentServiceClient, attach_request, attach_response::Message,
+        self as agent, TransferRequest, agent_service_client::AgentServiceClient,
         transfer_request::Message as Said, transfer_response::Message as Heard,
     },
     common::v1 as common,
-    moves::v1::{self as wire, move_service_client::MoveServiceClient},
+    moves::v1 as wire,
     router::v1 as router,
 };
-use airfleet_runtime::status::Problem;
-use support::{Replica, config, eventually, sqlite};
+use scripted::{
+    Kept, channel, get, moves, obedient, ready, reason, settings, to_b, until, until_healthy,
+};
+use support::{Replica, sqlite};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Streaming, transport::Channel};
-
-/// What the shards of a test keep, whichever router there is.
-#[derive(Debug, Default)]
-struct Shards {
-    /// Role and generation of each shard.
-    roles: BTreeMap<String, (common::Role, i64)>,
-    /// The namespace was taken in.
-    imported: bool,
-    /// Roles in which a source does not report, so that the move stays there.
-    stuck_in: Option<common::Role>,
-    /// Airflow of the target is of another version.
-    other_version: bool,
-}
-
-type Kept = Arc<Mutex<Shards>>;
-
-fn settings(store: &str) -> airfleet_router::Config {
-    let mut settings = config(store);
-    settings.placement.require_report = true;
-    settings.agents.report_interval = Duration::from_millis(100);
-    settings
-}
-
-fn channel(replica: &Replica) -> Channel {
-    let endpoint = tonic::transport::Endpoint::new(format!("http://{}", replica.address));
-    endpoint.unwrap().connect_lazy()
-}
-
-fn moves(replica: &Replica) -> MoveServiceClient<Channel> {
-    MoveServiceClient::new(channel(replica))
-}
-
-fn evidence(kept: &Kept, shard: &str, role: &DesiredRole) -> Option<MoveEvidence> {
-    let mut kept = kept.lock().unwrap();
-    let (_, highest) = kept.roles.get(shard).copied().unwrap_or_default();
-    assert!(role.generation >= highest, "generations never go back");
-    kept.roles.insert(shard.to_owned(), (role.role(), role.generation));
-    let active = kept.roles.values().filter(|(role, _)| *role == common::Role::Active).count();
-    assert!(active <= 1, "two shards run it: {:?}", kept.roles);
-    if kept.stuck_in == Some(role.role()) {
-        return None;
-    }
-    let task = role.r#move.as_ref()?;
-    let source = task.side() == agent::MoveSide::Source;
-    let rest = |part: agent::TransferPart| part == agent::TransferPart::Rest;
-    kept.imported |= !source && task.transfer.as_ref().is_some_and(|ordered| rest(ordered.part()));
-    let marks = agent::Marks {
-        marks: vec![agent::Mark { dag_id: "one.daily".into(), runs: 3, ..Default::default() }],
-    };
-    let told = role.role() == common::Role::Sealed || (!source && kept.imported);
-    Some(MoveEvidence {
-        namespace: role.namespace.clone(),
-        move_id: task.move_id.clone(),
-        revision: role.revision,
-        attempt: task.attempt,
-        role: role.role,
-        generation: role.generation,
-        dag_ids: Some(agent::DagIds { dag_ids: vec!["one.daily".into()] }),
-        drain: Some(agent::Drain { confirmed: true, ..Default::default() }),
-        marks: told.then_some(marks),
-        transfer: task.transfer.as_ref().map(|ordered| agent::TransferProgress {
-            part: ordered.part,
-            attempt: task.attempt,
-            state: agent::TransferState::Done.into(),
-            ..Default::default()
-        }),
-        ..Default::default()
-    })
-}
-
-/// An agent that does at once what it is told, as long as there is a router.
-fn obedient(replica: &Replica, shard: &'static str, kept: &Kept) -> JoinHandle<()> {
-    let (client, kept) = (AgentServiceClient::new(channel(replica)), kept.clone());
-    tokio::spawn(async move {
-        loop {
-            let _ = attached(client.clone(), shard, &kept).await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-}
-
-async fn attached(mut client: AgentServiceClient<Channel>, shard: &str, kept: &Kept) -> Option<()> {
-    let (send, receive) = mpsc::channel(64);
-    let say = async |message| send.send(AttachRequest { message: Some(message) }).await.ok();
-    say(attach_request::Message::Hello(agent::Hello {
-        shard: shard.into(),
-        incarnation: uuid::Uuid::now_v7().to_string(),
-        airflow_version: "3.3.2".into(),
-        ..Default::default()
-    }))
-    .await?;
-    let mut heard = client.attach(ReceiverStream::new(receive)).await.ok()?.into_inner();
-    let mut sequence = 0;
-    loop {
-        sequence += 1;
-        let health =
-            common::Health { verdict: common::Verdict::Healthy.into(), ..Default::default() };
-        let report =
-            agent::Report { sequence, full: true, health: Some(health), ..Default::default() };
-        say(attach_request::Message::Report(report)).await?;
-        let until = tokio::time::Instant::now() + Duration::from_millis(100);
-        while let Ok(message) = tokio::time::timeout_at(until, heard.message()).await {
-            match message.ok()??.message? {
-                Message::DesiredRoles(desired) => {
-                    for role in &desired.roles {
-                        let Some(said) = evidence(kept, shard, role) else { continue };
-                        // Twice: an agent may repeat itself.
-                        say(attach_request::Message::MoveEvidence(said.clone())).await?;
-                        say(attach_request::Message::MoveEvidence(said)).await?;
-                    }
-                }
-                Message::Inspect(asked) => {
-                    let other = kept.lock().unwrap().other_version && shard == "shard-b";
-                    let version = if other { "2.11.0" } else { "3.3.2" };
-                    say(attach_request::Message::Inspection(agent::Inspection {
-                        number: asked.number,
-                        namespace: asked.namespace.clone(),
-                        side: asked.side,
-                        airflow_version: version.into(),
-                        schema_revision: "abc".into(),
-                        schema_digest: "def".into(),
-                        database: "postgresql".into(),
-                        dags_folder: "/dags".into(),
-                        fernet_digest: "key".into(),
-                        dags: 1,
-                        ..Default::default()
-                    }))
-                    .await?;
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
-/// `one` is on shard-a, and shard-b is there too.
-async fn ready(replica: &Replica, kept: &Kept) -> Vec<JoinHandle<()>> {
-    replica.declare(1, &["shard-a", "one"]).await;
-    let mut agents = vec![obedient(replica, "shard-a", kept)];
-    replica.until_assigned("one").await;
-    replica.declare(2, &["shard-b"]).await;
-    replica.until_declared(2).await;
-    agents.push(obedient(replica, "shard-b", kept));
-    until_healthy(replica).await;
-    agents
-}
-
-async fn until_healthy(replica: &Replica) {
-    for shard in ["shard-a", "shard-b"] {
-        eventually("the shard is healthy", async || {
-            let ask = router::GetShardStatusRequest { shard: shard.into() };
-            let status = replica.client.clone().get_shard_status(ask).await.ok()?.into_inner();
-            (status.health?.verdict() == common::Verdict::Healthy).then_some(())
-        })
-        .await;
-    }
-}
-
-fn to_b() -> wire::StartMoveRequest {
-    wire::StartMoveRequest {
-        namespace: "one".into(),
-        target_shard: "shard-b".into(),
-        reason: "test".into(),
-        request_id: "the-move".into(),
-        ..Default::default()
-    }
-}
-
-async fn get(replica: &Replica) -> Option<wire::Move> {
-    let ask = wire::GetMoveRequest { name: "one".into() };
-    moves(replica).get_move(ask).await.ok().map(tonic::Response::into_inner)
-}
-
-async fn until(replica: &Replica, phase: wire::MovePhase) -> wire::Move {
-    eventually("the move gets there", async || {
-        get(replica).await.filter(|found| found.phase() == phase)
-    })
-    .await
-}
-
-fn reason(status: &tonic::Status) -> String {
-    Problem::from(status).reason
-}
+use tonic::{Code, Streaming};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_moves_and_everybody_can_see_it() {
@@ -248,6 +64,12 @@ async fn a_namespace_moves_and_everybody_can_see_it() {
     };
     let resolved = replica.client.clone().resolve(ask).await.unwrap().into_inner();
     assert_eq!(resolved.state(), router::AssignmentState::Moving);
+    assert_eq!((resolved.shard.as_str(), resolved.generation), ("shard-a", 1), "reads go there");
+    assert_eq!(resolved.retry_after_ms, 1000);
+    let ask = router::BatchResolveRequest { dag_ids: vec!["one.daily".into()] };
+    let many = replica.client.clone().batch_resolve(ask).await.unwrap().into_inner();
+    assert_eq!(many.routes[0].state(), router::AssignmentState::Moving);
+    assert_eq!(many.routes[0].retry_after_ms, 1000);
     let pin = router::PinNamespaceRequest {
         namespace: "one".into(),
         shard: "shard-b".into(),
@@ -307,26 +129,6 @@ async fn a_move_is_given_up_and_made_again_after_a_router_was_killed() {
     until(&replica, wire::MovePhase::Done).await;
     let one = replica.get("one").await.unwrap();
     assert_eq!((one.shard.as_str(), one.generation), ("shard-b", 3));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_router_takes_a_move_over() {
-    let store = support::postgres().await;
-    let first = Replica::leading(settings(&store)).await;
-    let kept = Kept::default();
-    let agents = ready(&first, &kept).await;
-    let second = Replica::ready(settings(&store)).await;
-    kept.lock().unwrap().stuck_in = Some(common::Role::Sealed);
-    moves(&first).start_move(to_b()).await.unwrap();
-    until(&first, wire::MovePhase::Sealing).await;
-    first.kill();
-    agents.iter().for_each(JoinHandle::abort);
-    second.until_leading().await;
-    kept.lock().unwrap().stuck_in = None;
-    let _agents = ["shard-a", "shard-b"].map(|shard| obedient(&second, shard, &kept));
-    until(&second, wire::MovePhase::Done).await;
-    let one = second.get("one").await.unwrap();
-    assert_eq!((one.shard.as_str(), one.generation), ("shard-b", 2));
 }
 
 struct End {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from google.protobuf.message import Message
 from airfleet.connection import Replicas, Security
 from airfleet.errors import DeadlineExceeded
 from airfleet.manifest import Namespace
+from airfleet.moves.v1 import moves_pb2, moves_pb2_grpc
 from airfleet.registry.v1 import registry_pb2, registry_pb2_grpc
 from airfleet.router.v1 import router_pb2, router_pb2_grpc
 from airfleet.watch import TableChange, until_assigned, watch
@@ -73,6 +75,9 @@ class Owner:
     """Where the shard's web server and REST API are reached; empty where that is not stated."""
     generation: int
     """Grows by one at every change of owner."""
+    retry_after: float = 0.0
+    """While the namespace is between two shards: seconds after which to ask again before anything
+    is sent that changes it. Else 0."""
 
 
 class Client:
@@ -366,6 +371,95 @@ class Client:
         )
         return self._ask_router("PinNamespace", request, timeout)
 
+    def start_move(
+        self,
+        namespace: str,
+        shard: str,
+        *,
+        reason: str = "",
+        options: moves_pb2.MoveOptions | None = None,
+        validate_only: bool = False,
+        expected_generation: int = 0,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> moves_pb2.StartMoveResponse:
+        """Moves a namespace to another shard, live. Needs the operator role.
+
+        With `validate_only` it only answers what speaks against it.
+        Raises `PreconditionFailed` where something blocks it. Asked again with the same
+        `request_id`, made up where none is given, it is the same move.
+        """
+        request = moves_pb2.StartMoveRequest(
+            namespace=namespace,
+            target_shard=shard,
+            reason=reason,
+            options=options,
+            validate_only=validate_only,
+            expected_generation=expected_generation,
+            request_id=request_id or str(uuid.uuid4()),
+        )
+        return self._ask_moves("StartMove", request, timeout)
+
+    def get_move(self, name: str, *, timeout: float | None = None) -> moves_pb2.Move:
+        """The move of that id, or the latest of that namespace.
+
+        With what it waits for, how far it is, and the proof of its runs once there is one.
+        """
+        return self._ask_moves("GetMove", moves_pb2.GetMoveRequest(name=name), timeout)
+
+    def list_moves(
+        self,
+        *,
+        namespace: str = "",
+        shard: str = "",
+        ended: bool = False,
+        timeout: float | None = None,
+    ) -> Iterator[moves_pb2.Move]:
+        """Moves, the latest first; with `ended` those that have ended too.
+
+        `timeout` is for each page.
+        """
+        token = ""
+        while True:
+            request = moves_pb2.ListMovesRequest(
+                page_size=_PAGE,
+                page_token=token,
+                namespace=namespace,
+                shard=shard,
+                include_ended=ended,
+            )
+            page = self._ask_moves("ListMoves", request, timeout)
+            yield from page.moves
+            token = page.next_page_token
+            if not token:
+                return
+
+    def abort_move(
+        self, name: str, *, reason: str = "", timeout: float | None = None
+    ) -> moves_pb2.Move:
+        """Gives a move up, by its id or its namespace. Needs the operator role.
+
+        `PreconditionFailed` once the target owns the namespace.
+        """
+        request = moves_pb2.AbortMoveRequest(name=name, reason=reason)
+        return self._ask_moves("AbortMove", request, timeout)
+
+    def wait_for_move(self, name: str, timeout: float, *, poll: float = 1.0) -> moves_pb2.Move:
+        """Waits until a move has ended, done or aborted; `TimeoutError` where it has not."""
+        deadline = time.monotonic() + timeout
+        while True:
+            move = self.get_move(name)
+            if move.phase in (moves_pb2.MOVE_PHASE_DONE, moves_pb2.MOVE_PHASE_ABORTED):
+                return move
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(
+                    f"move {move.id} has not ended after {timeout:.3g} s: {move.waiting}"
+                )
+            # A later move of the namespace is another one.
+            name = move.id
+            time.sleep(min(poll, left))
+
     def shard_status(self, shard: str, *, timeout: float | None = None) -> router_pb2.ShardStatus:
         """What is known of a shard: health, load, room. Asked of the leader."""
         request = router_pb2.GetShardStatusRequest(shard=shard)
@@ -393,6 +487,10 @@ class Client:
         stub = router_pb2_grpc.RouterServiceStub
         return self._need_router().call(stub, method, request, self._or_default(timeout))
 
+    def _ask_moves(self, method: str, request: Message, timeout: float | None) -> Any:
+        stub = moves_pb2_grpc.MoveServiceStub
+        return self._need_router().call(stub, method, request, self._or_default(timeout))
+
     def _or_default(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else timeout
 
@@ -404,11 +502,12 @@ def _owner(route: router_pb2.Route, response: router_pb2.BatchResolveResponse) -
         shard=shard.shard if shard else "",
         url=shard.endpoints.url if shard else "",
         generation=route.generation,
+        retry_after=route.retry_after_ms / 1000,
     )
 
 
 def state_name(state: int) -> str:
-    """`ASSIGNED`, `UNPLACED` or `RELEASED`; the number where this client does not know it."""
+    """`ASSIGNED`, `MOVING`, `UNPLACED` or `RELEASED`; the number of one that is not known."""
     try:
         return router_pb2.AssignmentState.Name(state).removeprefix("ASSIGNMENT_STATE_")
     except ValueError:

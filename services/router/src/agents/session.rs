@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     hub::{Agent, Hub, PENDING_MAX, Pending, lock},
+    moves::MovesSeen,
     report::{Merge, Report, Taken, merge},
 };
 use crate::fleet::Observation;
@@ -107,6 +108,8 @@ impl Drop for Session {
         let mut state = lock(&self.agent.state);
         if state.session.as_ref().is_some_and(|(id, _)| *id == self.id) {
             state.session = None;
+            // Whoever waits is told that the agent is away, not what it said before.
+            state.moves = MovesSeen::default();
         }
     }
 }

@@ -104,6 +104,7 @@ fn route(entry: &Entry, shard_number: u32) -> wire::Route {
         shard_number,
         generation: entry.generation().0,
         state: convert::state(entry.state()).into(),
+        retry_after_ms: convert::retry_after_ms(entry.state()),
     }
 }
 

@@ -116,6 +116,23 @@ pub(super) fn moved(before: &Move, after: &Move, now_us: i64) -> Vec<Event> {
     phase(before, after, now_us).into_iter().chain(unproven(before, after, now_us)).collect()
 }
 
+/// A move is asked for.
+pub(crate) fn begun(row: &Move, now_us: i64) -> Event {
+    let Move { source, target, requested_by, reason, .. } = row;
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let (code, message) = if row.options.source_is_lost {
+        let message = format!(
+            "{requested_by} gave {source} up as lost and moves it to {target}; what ran there may \
+             be lost, or run again{why}"
+        );
+        ("MOVE_FORCED", message)
+    } else {
+        ("MOVE_PLANNED", format!("{requested_by} moves it from {source} to {target}{why}"))
+    };
+    let event = event(row.namespace.clone(), Some(source.as_str()), code, message, now_us);
+    Event { warning: row.options.source_is_lost, ..event }
+}
+
 /// A target does not have what was expected.
 fn unproven(before: &Move, after: &Move, now_us: i64) -> Option<Event> {
     let proof = after.proof.as_deref().filter(|proof| before.proof.is_none() && !proof.holds())?;

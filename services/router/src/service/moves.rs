@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{Error, Service, Who, pin::known};
 use crate::{
-    leader::Leader,
+    leader::{Leader, begun},
     mover::{Look, Mover, Order},
     store::{Override, Which},
 };
@@ -252,6 +252,7 @@ async fn begin(leader: &Leader, ask: &StartMove) -> Result<Move, Error> {
     for moved in &mut batch.moves {
         moved.request_id.clone_from(&ask.request_id);
     }
+    batch.events.push(begun(&row, stamp.now_us));
     if ask.options.source_is_lost {
         tracing::warn!(
             namespace = %row.namespace,

@@ -104,16 +104,18 @@ class BatchResolveResponse(_message.Message):
     def __init__(self, route_numbers: _Optional[_Iterable[int]] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., shards: _Optional[_Iterable[_Union[RouteShard, _Mapping]]] = ..., revision: _Optional[int] = ..., age_ms: _Optional[int] = ...) -> None: ...
 
 class Route(_message.Message):
-    __slots__ = ("namespace", "shard_number", "generation", "state")
+    __slots__ = ("namespace", "shard_number", "generation", "state", "retry_after_ms")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     SHARD_NUMBER_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     shard_number: int
     generation: int
     state: AssignmentState
-    def __init__(self, namespace: _Optional[str] = ..., shard_number: _Optional[int] = ..., generation: _Optional[int] = ..., state: _Optional[_Union[AssignmentState, str]] = ...) -> None: ...
+    retry_after_ms: int
+    def __init__(self, namespace: _Optional[str] = ..., shard_number: _Optional[int] = ..., generation: _Optional[int] = ..., state: _Optional[_Union[AssignmentState, str]] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class RouteShard(_message.Message):
     __slots__ = ("shard", "endpoints")
