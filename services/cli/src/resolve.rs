@@ -307,6 +307,7 @@ mod tests {
             shard_number,
             generation: 1,
             state: state.into(),
+            retry_after_ms: 0,
         };
         BatchResolveResponse {
             route_numbers: vec![2, 0, 1, 2],
