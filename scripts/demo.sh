@@ -54,7 +54,9 @@ step "The control plane and two Airflow shards come up"
 BEGUN=$SECONDS
 # Made here: the shell in the background may open it after the first look.
 : >"$FOLDER/dev.log"
+mkdir -p "$FOLDER/sources"
 "$AIRFLEET_BIN" dev --shards 2 --dir "$FOLDER/state" --registry-port 0 --router-port 0 \
+    --sources "$FOLDER/sources" \
     --ready-file "$FOLDER/ready.json" >"$FOLDER/dev.log" 2>&1 &
 DEV=$!
 SHOWN=0
@@ -123,6 +125,18 @@ note "what the watch saw:"
 cat "$FOLDER/watch.log"
 test "$(airfleet resolve --namespace newcomer -o name)" = "$OTHER"
 
+step "A namespace with a bundle: its DAG files reach its shard, and run"
+cp -r examples/hello/dags "$FOLDER/sources/hello"
+sed "s|uri: .*|uri: $FOLDER/sources/hello|" examples/hello/namespace.yaml >"$FOLDER/hello.yaml"
+run apply -f "$FOLDER/hello.yaml" --wait
+SAID=$SECONDS
+until airfleet namespace describe hello | tee "$FOLDER/hello.log" | grep -q '1 run'; do
+    [ $((SECONDS - SAID)) -lt 120 ] || { cat "$FOLDER/hello.log" >&2; exit 1; }
+    sleep 1
+done
+RUNS=$((SECONDS - SAID))
+run namespace events hello
+
 step "Summary"
 airfleet status
 NAMESPACES=$(airfleet namespace list -o name | wc -l)
@@ -136,6 +150,7 @@ cat <<EOF
   namespaces registered and assigned               ${NAMESPACES}
   dag_ids resolved                                 ${RESOLVED}
   assignment changes seen by the watch             2
+  from the manifest to a first run of its DAG      ${RUNS} s
   processes left running                           ${LEFT}
 
 Try it yourself: ${AIRFLEET_BIN#"$ROOT"/} dev, then airfleet apply -f examples/fleet

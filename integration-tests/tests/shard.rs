@@ -169,16 +169,15 @@ async fn what_is_too_old_goes(fleet: &Fleet) -> Result<()> {
     // a: ten old runs and a new one; b: ten old ones, of which the newest is to stay.
     let runs = "INSERT INTO dag_run (dag_id, run_id, run_type, state, logical_date, run_after, \
           start_date, end_date, queued_at, clear_number, created_dag_version_id, \
-          bundle_version, updated_at, span_status, partition_date) \
+          updated_at, span_status) \
         SELECT d.dag_id, 'scheduled__' || n, 'scheduled', 'success', now() - n * interval '1 day', \
           now() - n * interval '1 day', now() - n * interval '1 day', now() - n * interval '1 day', \
-          now(), 0, (SELECT id FROM dag_version v WHERE v.dag_id = d.dag_id LIMIT 1), NULL, now(), \
-          'ended', NULL \
+          now(), 0, (SELECT id FROM dag_version v WHERE v.dag_id = d.dag_id LIMIT 1), now(), 'ended' \
         FROM dag d, generate_series(10, 20) n WHERE d.dag_id LIKE 'old.%' \
           AND NOT (d.dag_id = 'old.b' AND n = 10) \
         UNION ALL SELECT 'old.a', 'scheduled__0', 'scheduled', 'success', now(), now(), now(), now(), \
-          now(), 0, (SELECT id FROM dag_version v WHERE v.dag_id = 'old.a' LIMIT 1), NULL, now(), \
-          'ended', NULL";
+          now(), 0, (SELECT id FROM dag_version v WHERE v.dag_id = 'old.a' LIMIT 1), now(), \
+          'ended'";
     fleet.sql(runs).await?;
     let tasks = "INSERT INTO task_instance (id, task_id, dag_id, run_id, map_index, try_number, state, \
           start_date, end_date, pool, pool_slots, queue, max_tries, dag_version_id, updated_at) \

@@ -11,7 +11,11 @@ mod page;
 mod plane;
 mod shards;
 
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use airfleet_domain::manifest::Size;
 use airfleet_runtime::lifecycle::Shutdown;
@@ -61,6 +65,14 @@ pub struct Args {
     /// Port of the router; 0 takes any free one
     #[arg(long, value_name = "PORT", default_value_t = ROUTER_PORT)]
     router_port: u16,
+    /// Folder below which sources of DAG files may lie, beside the one that this is started in. May
+    /// be given several times
+    #[arg(long = "sources", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    source_folders: Vec<PathBuf>,
+    /// The Python package of guardrails, to install into the shards; deploy/airflow of a checkout is
+    /// found by itself
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    guardrails: Option<PathBuf>,
     /// Start over: remove what earlier runs left in the folder
     #[arg(long)]
     clean: bool,
@@ -77,6 +89,32 @@ fn size(text: &str) -> Result<Size, String> {
         let names: Vec<&str> = Size::ALL.iter().map(|(_, name)| *name).collect();
         format!("use one of {}", names.join(", "))
     })
+}
+
+/// The package of guardrails: as told, or that of the checkout that this is started in.
+fn guardrails(args: &Args) -> Result<Option<PathBuf>> {
+    let found = Path::new("deploy/airflow");
+    let Some(given) = &args.guardrails else {
+        return Ok(found.join("pyproject.toml").is_file().then(|| found.to_owned()));
+    };
+    if given.join("pyproject.toml").is_file() {
+        return Ok(Some(given.clone()));
+    }
+    let what = format!("{} is no Python package; give the folder deploy/airflow", given.display());
+    Err(Error::new(what))
+}
+
+/// Where sources may lie: what this machine's own user starts may read what he may.
+fn source_folders(args: &Args) -> Result<Vec<PathBuf>> {
+    let here = std::env::current_dir()
+        .map_err(|error| Error::caused("cannot find the current folder", &error))?;
+    let mut folders = vec![here];
+    for folder in &args.source_folders {
+        let found = std::fs::canonicalize(folder);
+        let what = || format!("cannot deliver from {}", folder.display());
+        folders.push(found.map_err(|error| Error::caused(what(), &error))?);
+    }
+    Ok(folders)
 }
 
 /// Does it.
@@ -137,8 +175,9 @@ async fn serve(
     plane::ready(&registry, &router, steps, plane).await?;
     shards.declare(&registry, args.shards, args.size, steps).await?;
     folder.publish(&config)?;
-    shards.boot(folder, steps).await?;
-    shards.attach(folder, &registry, plane, steps, shutdown).await?;
+    shards.boot(folder, guardrails(args)?, steps).await?;
+    let sources = source_folders(args)?;
+    shards.attach(folder, &registry, plane, &sources, steps, shutdown).await?;
     shards.healthy(&router, steps).await?;
     let page = Page::new(folder, plane, shards);
     if let Some(file) = &args.ready_file {

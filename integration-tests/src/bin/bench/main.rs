@@ -10,6 +10,7 @@ mod batch;
 mod placement;
 mod policy;
 mod probes;
+mod release;
 mod resolve;
 mod restart;
 mod rig;
@@ -80,6 +81,8 @@ enum Group {
     Agents,
     /// What an agent costs the metadata database, and itself.
     Probes,
+    /// From a new release in the source to a DAG that a real shard can schedule.
+    Release,
     /// What the guardrails cost a DAG and a task while Airflow parses.
     Policy,
     /// One of many generated DAGs, as a worker parses it.
@@ -102,6 +105,7 @@ impl Group {
             Self::Restart => restart::run(rig, report).await,
             Self::Agents => agents::run(rig, report).await,
             Self::Probes => probes::run(rig, report).await,
+            Self::Release => release::run(report).await,
             Self::Policy => policy::cost(rig, report).await,
             Self::Parsing => policy::parsing(rig, report).await,
             Self::Smoothing => policy::smoothing(rig, report).await,

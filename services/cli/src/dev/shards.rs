@@ -1,6 +1,6 @@
 //! Local Airflow shards and their agents.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use airfleet_domain::manifest::Size;
 use airfleet_local::{AirflowShard, AirflowVersion, Keep};
@@ -10,7 +10,7 @@ use airfleet_proto::{
     router::v1::ListShardStatusesRequest,
 };
 use airfleet_runtime::{
-    config::{ClientConfig, ConnectionUrl, ServerConfig},
+    config::{ClientConfig, ConnectionUrl, Secret, ServerConfig},
     lifecycle::Shutdown,
 };
 use airfleet_shard_agent::AgentConfig;
@@ -33,6 +33,9 @@ const REPORT_LIMIT: Duration = Duration::from_mins(2);
 
 /// How long a shard may take to be ready; 15 s on an idle machine.
 const BOOT_LIMIT: Duration = Duration::from_mins(6);
+/// How often a source of DAG files is asked; somebody is watching.
+const ASK_INTERVAL: Duration = Duration::from_secs(2);
+
 /// After so long it is said that shards are still booting.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -107,10 +110,19 @@ impl Shards {
     }
 
     /// Boots all shards at once.
-    pub(super) async fn boot(&mut self, folder: &Folder, steps: &Steps) -> Result<()> {
+    pub(super) async fn boot(
+        &mut self,
+        folder: &Folder,
+        guardrails: Option<PathBuf>,
+        steps: &Steps,
+    ) -> Result<()> {
         let boots = self.names.iter().map(|name| {
             let steps = steps.clone();
-            let booting = AirflowShard::builder(name)
+            let mut booting = AirflowShard::builder(name);
+            if let Some(package) = &guardrails {
+                booting = booting.python_package(package);
+            }
+            let booting = booting
                 .folder(folder.shard(name), Keep::Everything)
                 .ready_limit(BOOT_LIMIT)
                 .on_progress(move |progress| steps.reached(&progress.shard, &progress.step))
@@ -135,6 +147,7 @@ impl Shards {
         folder: &Folder,
         registry: &Registry,
         plane: &Addresses,
+        sources: &[PathBuf],
         steps: &Steps,
         shutdown: &Shutdown,
     ) -> Result<()> {
@@ -147,7 +160,7 @@ impl Shards {
                 .local_addr()
                 .map_err(|error| Error::caused("an agent cannot listen", &error))?;
             let name = shard.name().to_owned();
-            let config = agent_config(folder, shard, plane, address.port())?;
+            let config = agent_config(folder, shard, plane, sources, address.port())?;
             self.addresses.insert(name.clone(), address.to_string());
             steps.reached(&name, "agent started");
             let agent = airfleet_shard_agent::run(config, Some(listener), shutdown.child());
@@ -233,6 +246,7 @@ fn agent_config(
     folder: &Folder,
     shard: &AirflowShard,
     plane: &Addresses,
+    sources: &[PathBuf],
     port: u16,
 ) -> Result<AgentConfig> {
     let url = |text: String| {
@@ -249,5 +263,11 @@ fn agent_config(
     config.airflow.metadata_url = Some(url(shard.metadata_url())?);
     config.airflow.api_url = Some(shard.api_url());
     config.broker.url = shard.broker_url().map(url).transpose()?;
+    config.delivery.dags_folder = Some(shard.dags_folder().to_owned());
+    config.delivery.source_folders = sources.to_vec();
+    config.delivery.interval = ASK_INTERVAL;
+    config.secrets.folder = Some(folder.agent(shard.name()).join("secrets"));
+    config.secrets.fernet_key = Some(Secret::new(shard.fernet_key()));
+    config.retention.command = vec![shard.command().display().to_string()];
     Ok(config)
 }
