@@ -16,6 +16,7 @@ use airfleet_proto::{
     moves::v1 as wire,
     router::v1 as router,
 };
+use airfleet_runtime::status::Problem;
 use scripted::{
     Kept, channel, get, moves, obedient, ready, reason, settings, to_b, until, until_healthy,
 };
@@ -166,16 +167,15 @@ fn chunk(sequence: i64, bytes: usize) -> Said {
     })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn rows_are_handed_on_between_the_ends_of_a_move_only() {
-    let (_folder, store) = sqlite();
-    let replica = Replica::leading(settings(&store)).await;
-    let kept = Kept::default();
-    let _agents = ready(&replica, &kept).await;
+/// A move whose source is about to be sealed, and stays so.
+async fn sealing(replica: &Replica, kept: &Kept) -> wire::Move {
     kept.lock().unwrap().stuck_in = Some(common::Role::Sealed);
-    moves(&replica).start_move(to_b()).await.unwrap();
-    let found = until(&replica, wire::MovePhase::Sealing).await;
-    let open = |shard: &str, side: agent::MoveSide| agent::TransferOpen {
+    moves(replica).start_move(to_b()).await.unwrap();
+    until(replica, wire::MovePhase::Sealing).await
+}
+
+fn transfer_of(found: &wire::Move, shard: &str, side: agent::MoveSide) -> agent::TransferOpen {
+    agent::TransferOpen {
         shard: shard.into(),
         namespace: "one".into(),
         move_id: found.id.clone(),
@@ -183,7 +183,42 @@ async fn rows_are_handed_on_between_the_ends_of_a_move_only() {
         part: agent::TransferPart::Rest.into(),
         attempt: 1,
         kept: None,
-    };
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_are_no_more_transfers_than_may_be() {
+    let (_folder, store) = sqlite();
+    let mut settings = settings(&store);
+    settings.moves.transfer_streams_max = 2;
+    let replica = Replica::leading(settings).await;
+    let kept = Kept::default();
+    let _agents = ready(&replica, &kept).await;
+    let found = sealing(&replica, &kept).await;
+    let open = |shard: &str, side| transfer_of(&found, shard, side);
+    let (source, target) = (agent::MoveSide::Source, agent::MoveSide::Target);
+    let to = End::open(&replica, open("shard-b", target)).await.unwrap();
+    let mut from = End::open(&replica, open("shard-a", source)).await.unwrap();
+    assert!(matches!(from.hear().await.unwrap(), Heard::Joined(_)));
+    let full = End::open(&replica, open("shard-b", target)).await.err().expect("it is refused");
+    assert_eq!(full.code(), Code::ResourceExhausted, "{full:?}");
+    assert!(Problem::from(&full).retry_after.is_some(), "it says when to come again");
+    // There is room again once one of them has gone.
+    drop(to);
+    support::eventually("there is room", async || {
+        End::open(&replica, open("shard-b", target)).await.ok().map(drop)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_handed_on_between_the_ends_of_a_move_only() {
+    let (_folder, store) = sqlite();
+    let replica = Replica::leading(settings(&store)).await;
+    let kept = Kept::default();
+    let _agents = ready(&replica, &kept).await;
+    let found = sealing(&replica, &kept).await;
+    let open = |shard: &str, side| transfer_of(&found, shard, side);
     let (source, target) = (agent::MoveSide::Source, agent::MoveSide::Target);
     let unwanted = [
         open("shard-b", source),

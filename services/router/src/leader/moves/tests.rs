@@ -286,8 +286,15 @@ async fn a_move_goes_on_whoever_leads_and_whenever_the_leader_dies(database: Dat
     assert_eq!(fleet.work(&leader, &sessions), ["shard-b"]);
     let left = leader.desired("shard-a", NAMESPACE).unwrap();
     assert_eq!(left.desired.role, Role::Retired, "its rows are kept, fenced");
-    let residues = leader.residues();
-    assert_eq!(residues.at(NAMESPACE, "shard-a").unwrap().fence, Fence::Seen);
+    assert_eq!(leader.residues().at(NAMESPACE, "shard-a").unwrap().fence, Fence::Seen);
+    let store = &leader.tools.store;
+    assert_eq!(store.forget_moves(leader.term, 10, 0).await.unwrap(), 0, "it is neither old");
+    assert_eq!(
+        store.forget_moves(leader.term, 10, i64::MAX).await.unwrap(),
+        1,
+        "nor kept for ever"
+    );
+    assert!(store.move_named("m-1").await.unwrap().is_none());
 }
 
 async fn a_move_can_be_given_up_in_every_phase_before_the_flip(database: Database) {
