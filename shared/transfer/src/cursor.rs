@@ -244,7 +244,8 @@ async fn insert(
         ("updated_at", "now()".to_owned()),
         ("triggered_by", "'TIMETABLE'".to_owned()),
         ("conf", "'{}'".to_owned()),
-        ("context_carrier", "'{}'".to_owned()),
+        // As Airflow encodes an empty one: any other JSON ends the scheduler that reads it.
+        ("context_carrier", r#"'{"__var": {}, "__type": "dict"}'"#.to_owned()),
         ("clear_number", "0".to_owned()),
     ];
     let of = quoted(&dag.dag_id);

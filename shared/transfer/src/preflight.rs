@@ -8,11 +8,12 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     Catalog, Database, Error, Scope,
     catalog::{
+        Table,
         rules::{self, Role},
         schema::Schema,
     },
     copy,
-    database::Tx,
+    database::{Tx, name, quoted},
 };
 
 /// What is listed of anything, at most.
@@ -193,17 +194,12 @@ async fn losses(tx: &mut Tx, catalog: &Catalog, scope: &Scope) -> Result<Vec<Str
 
 /// What the agent's role may not do.
 async fn rights(tx: &mut Tx, catalog: &Catalog, side: Side) -> Result<Vec<String>, Error> {
-    let needed = match side {
-        Side::Source => "SELECT",
-        Side::Target => "SELECT, INSERT, UPDATE, DELETE",
-    };
     let mut missing = Vec::new();
     for table in &catalog.tables {
-        for right in needed.split(", ") {
+        for right in needed(table, side) {
             let sql = format!(
-                "SELECT has_table_privilege('{}.{}', '{right}')",
-                catalog.schema.name.replace('\'', "''"),
-                crate::database::name(&table.name)
+                "SELECT has_table_privilege({}, '{right}')",
+                quoted(&format!("{}.{}", catalog.schema.name, name(&table.name)))
             );
             let (may,): (bool,) = tx.row("look at rights", &sql).await?;
             if !may {
@@ -223,4 +219,33 @@ async fn rights(tx: &mut Tx, catalog: &Catalog, side: Side) -> Result<Vec<String
     }
     missing.truncate(LISTED_MAX);
     Ok(vec![format!("the agent's role needs {}", missing.join(", "))])
+}
+
+/// What an agent needs of a table: tasks that were about to run are set back at the source.
+fn needed(table: &Table, side: Side) -> &'static [&'static str] {
+    match side {
+        Side::Target => &["SELECT", "INSERT", "UPDATE", "DELETE"],
+        Side::Source if table.name == "task_instance" => &["SELECT", "UPDATE"],
+        Side::Source => &["SELECT"],
+    }
+}
+
+impl Catalog {
+    /// Statements that give a role what an agent needs at either end of a move, beyond what the
+    /// fence's installation grants; separated by semicolons.
+    pub fn grants(&self, role: &str) -> String {
+        let tables: Vec<String> = self
+            .tables
+            .iter()
+            .map(|table| format!("{}.{}", self.schema.name, name(&table.name)))
+            .collect();
+        let (raw, role) = (role, name(role));
+        format!(
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO {role}; \
+             DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO %I', current_database(), {}); \
+             END $$",
+            tables.join(", "),
+            quoted(raw)
+        )
+    }
 }

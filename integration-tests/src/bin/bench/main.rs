@@ -7,6 +7,7 @@
 
 mod agents;
 mod batch;
+mod moves;
 mod placement;
 mod policy;
 mod probes;
@@ -63,6 +64,9 @@ enum Part {
     /// Places single namespaces and loses a shard, and prints how long that took.
     #[command(hide = true)]
     MeasurePlacing,
+    /// Copies a namespace's rows and prints how long that took.
+    #[command(hide = true)]
+    MeasureCopy,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -89,6 +93,8 @@ enum Group {
     Parsing,
     /// Real cron schedules, smoothed.
     Smoothing,
+    /// A namespace's rows from one metadata database to another, beside pg_dump and psql.
+    MoveCopy,
     /// The placement engine in process: whole fleets, single namespaces, the loss of a shard.
     Placement,
     /// The placement engine beside Meta's Rebalancer and a MIP solver; installs them, takes minutes.
@@ -109,6 +115,7 @@ impl Group {
             Self::Policy => policy::cost(rig, report).await,
             Self::Parsing => policy::parsing(rig, report).await,
             Self::Smoothing => policy::smoothing(rig, report).await,
+            Self::MoveCopy => moves::run(report).await,
             Self::Placement => placement::run(report).await,
             Self::PlacementPeers => placement::run_peers(report).await,
         }
@@ -194,6 +201,7 @@ fn execute(arguments: &Arguments) -> Result<bool> {
         .context("the runtime cannot be started")?;
     runtime.block_on(async {
         match arguments.part {
+            Some(Part::MeasureCopy) => moves::measure_and_print().await.map(|()| true),
             Some(Part::ServeEcho { port }) => resolve::serve_echo(port).await.map(|()| true),
             _ => run_groups(arguments).await,
         }

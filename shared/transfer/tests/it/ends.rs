@@ -28,7 +28,7 @@ pub(crate) struct Server(AirflowShard);
 /// One end.
 pub(crate) struct End {
     pub(crate) name: String,
-    url: String,
+    pub(crate) url: String,
     pub(crate) database: Database,
     pub(crate) metadata: Metadata,
 }

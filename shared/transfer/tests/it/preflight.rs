@@ -1,9 +1,14 @@
 //! What each end finds before a move.
 
-use airfleet_domain::moves::Side;
-use airfleet_transfer::{Airflow, Look, inspect};
+use airfleet_domain::{
+    moves::{History, Part, Side},
+    roles::Role,
+};
+use airfleet_shard_agent::airflow::fence;
+use airfleet_transfer::{Airflow, Database, Look, inspect};
+use sqlx::postgres::PgConnectOptions;
 
-use crate::ends::{Server, scope};
+use crate::ends::{End, Server, copy, order, scope};
 
 #[tokio::test]
 async fn each_end_tells_what_it_has() {
@@ -63,4 +68,41 @@ async fn each_end_tells_what_it_has() {
     // Somebody who may not, and a shard without a fence.
     server.query(&target, "DROP TABLE airfleet_pause").await;
     assert!(look(&target, Side::Target).await.obstacles[0].contains("fence"));
+}
+
+#[tokio::test]
+async fn a_role_of_its_own_needs_just_what_is_granted() {
+    let server = Server::start().await;
+    let (source, target) = (server.end("source").await, server.end("target").await);
+    let scope = scope(&["pay__"]);
+    server.fill(&source, "pay__", [1, 12, 5]).await;
+    server
+        .query(
+            &target,
+            "CREATE ROLE \"the agent\" LOGIN PASSWORD 'x'; \
+             INSERT INTO asset (name, uri, \"group\", extra, created_at, updated_at) \
+               SELECT 'pay__asset' || n, 's3://pay__/' || n, 'asset', '{}', now(), now() \
+               FROM generate_series(1, 3) n",
+        )
+        .await;
+    for (end, role) in [(&source, Role::Sealed), (&target, Role::Staged)] {
+        end.be(&scope, role, 1).await;
+        fence::install(&end.metadata, Some("the agent")).await.unwrap();
+    }
+    let options: PgConnectOptions = target.url.parse().unwrap();
+    let limited = End {
+        name: target.name.clone(),
+        url: target.url.clone(),
+        database: Database::new(options.username("the agent").password("x")),
+        metadata: target.metadata.clone(),
+    };
+    let airflow = Airflow::default();
+    let look = Look { scope: &scope, side: Side::Target, airflow: &airflow };
+    let found = inspect(&limited.database, look).await.unwrap().obstacles;
+    assert!(found[0].contains("INSERT on xcom") && found[0].contains("CREATE on"), "{found:?}");
+    server.query(&target, &target.catalog().await.grants("the agent")).await;
+    assert_eq!(inspect(&limited.database, look).await.unwrap().obstacles, [] as [&str; 0]);
+    copy(&source, &limited, &scope, order(Part::Rest, 1, 1), History::Full).await.unwrap();
+    let there = server.query(&target, "SELECT count(*) FROM task_instance").await;
+    assert_eq!(there, "60");
 }
