@@ -424,3 +424,50 @@ async fn assets_that_the_target_did_not_parse_yet_are_waited_for() {
         copy(&source, &target, &scope, order(Part::Rest, 1, 4), History::Full).await.unwrap_err();
     assert_eq!(refused.code(), "COPY_UNRESOLVED", "{refused}");
 }
+
+#[tokio::test]
+async fn a_database_that_sorts_by_language_gives_and_takes_the_same_rows() {
+    let server = Server::start().await;
+    let (source, target) = (server.end_in_english("source").await, server.end("target").await);
+    let scope = scope(&["pay__"]);
+    // Neighbours in English, or by bytes, or for somebody who takes a prefix for a pattern.
+    for prefix in ["PAY__", "pay_", "payx_", "paz", "pay-"] {
+        server.fill(&source, prefix, [1, 4, 3]).await;
+    }
+    server.fill(&source, "pay__", [3, 40, 9]).await;
+    let first = "SELECT min(dag_id) <> 'PAY__d1' FROM dag";
+    assert_eq!(server.query(&source, first).await, "t", "it does not sort by bytes");
+    server
+        .query(
+            &target,
+            "INSERT INTO asset (name, uri, \"group\", extra, created_at, updated_at) \
+               SELECT 'pay__asset' || n, 's3://pay__/' || n, 'asset', '{}', now(), now() \
+               FROM generate_series(1, 3) n",
+        )
+        .await;
+    let before = server.print(&target).await;
+    source.be(&scope, Role::Sealed, 1).await;
+    target.be(&scope, Role::Staged, 1).await;
+    copy(&source, &target, &scope, order(Part::Rest, 1, 1), History::Full).await.unwrap();
+    assert_same(&server, &source, &target, "pay__").await;
+    let there = "SELECT count(*) FROM dag";
+    assert_eq!(server.query(&target, there).await, "3");
+
+    // And back again, into the one that sorts by language.
+    server.query(&target, "UPDATE dag_run SET conf = '[2]' WHERE dag_id = 'pay__d1'").await;
+    source.be(&scope, Role::Staged, 2).await;
+    target.be(&scope, Role::Sealed, 2).await;
+    copy(&target, &source, &scope, order(Part::Rest, 1, 2), History::Full).await.unwrap();
+    assert_same(&server, &target, &source, "pay__").await;
+    target.be(&scope, Role::Retired, 3).await;
+    let catalog = target.catalog().await;
+    while !removal::remove_some(&target.database, &catalog, &scope, place(3), 1_000)
+        .await
+        .unwrap()
+        .is_complete
+    {}
+    // A bundle is shared with whoever else comes, and stays.
+    let left = server.print(&target).await;
+    let left: Vec<&str> = left.lines().filter(|line| !line.starts_with("dag_bundle")).collect();
+    assert_eq!(left, before.lines().collect::<Vec<_>>());
+}

@@ -1,6 +1,10 @@
 //! Two ends of a move: databases of one server, each migrated by Airflow, with the real fence.
 
-use std::{path::Path, str::FromStr as _, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr as _,
+    time::Duration,
+};
 
 use airfleet_domain::{
     ids::{Generation, Revision},
@@ -21,6 +25,7 @@ use airfleet_transfer::{
     Scope, Trailer, copy::Position,
 };
 use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
+use tokio::io::AsyncWriteExt as _;
 
 /// A server with a migrated database to copy.
 pub(crate) struct Server(AirflowShard);
@@ -47,12 +52,41 @@ impl Server {
         let template = self.0.metadata_url().rsplit('/').next().unwrap().to_owned();
         let make = format!("CREATE DATABASE {name} TEMPLATE \"{template}\"");
         self.postgres().query("postgres", &make).await.unwrap();
+        self.fenced(name).await
+    }
+
+    async fn fenced(&self, name: &str) -> End {
         let url = self.postgres().url(name);
         let secret = ConnectionUrl::new(url.clone()).unwrap();
         let metadata = Metadata::new(&secret, Duration::from_mins(1)).unwrap();
         fence::install(&metadata, None).await.unwrap();
         let database = Database::new(PgConnectOptions::from_str(&url).unwrap());
         End { name: name.to_owned(), url, database, metadata }
+    }
+
+    /// The same in a database that sorts as people do: by language, not by bytes.
+    pub(crate) async fn end_in_english(&self, name: &str) -> End {
+        let template = self.0.metadata_url().rsplit('/').next().unwrap().to_owned();
+        let make = format!(
+            "CREATE DATABASE {name} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"
+        );
+        self.postgres().query("postgres", &make).await.unwrap();
+        // Collations come with a database and not with its copy, so the schema is written anew.
+        let schema = tokio::process::Command::new(pg_dump())
+            .args(["--dbname", &self.postgres().url(&template)])
+            .output()
+            .await
+            .unwrap();
+        assert!(schema.status.success(), "{}", String::from_utf8_lossy(&schema.stderr));
+        let mut load = tokio::process::Command::new(pg_dump().with_file_name("psql"))
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null"])
+            .args(["--dbname", &self.postgres().url(name)])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        load.stdin.take().unwrap().write_all(&schema.stdout).await.unwrap();
+        assert!(load.wait().await.unwrap().success());
+        self.fenced(name).await
     }
 
     pub(crate) async fn query(&self, end: &End, sql: &str) -> String {
@@ -88,6 +122,13 @@ impl Server {
             .collect();
         self.query(end, &each.join(" UNION ALL ")).await
     }
+}
+
+/// Of the newest release of Debian's packages, else what is in `PATH`.
+fn pg_dump() -> PathBuf {
+    let packaged = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let packaged = packaged.map(|entry| entry.path().join("bin/pg_dump")).filter(|it| it.is_file());
+    packaged.max().unwrap_or_else(|| "pg_dump".into())
 }
 
 impl End {
