@@ -106,12 +106,10 @@ pub(crate) const TELLING: [&str; 12] = [
     "ti_history_id",
 ];
 
-/// Whether a table without a rule and with a telling column is none of Airflow's concern: broker
-/// results and Airfleet's own.
+/// Whether a table without a rule and with a telling column is none of Airflow's own: results of
+/// the broker, Airfleet's tables, and what `airflow db clean` and migrations put aside.
 pub(crate) fn is_foreign(table: &str) -> bool {
-    table.starts_with("airfleet_")
-        || table.starts_with("celery_")
-        || table.starts_with("_airflow_moved")
+    ["airfleet_", "celery_", "_airflow_"].iter().any(|start| table.starts_with(start))
 }
 
 /// Whether a column means something on one shard only, and is empty on the other.
