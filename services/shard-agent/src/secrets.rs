@@ -170,7 +170,11 @@ impl Cipher {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
-        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        // Half of it tells two values apart.
+        let (half, _) = hash.finalize().into_iter().fold((0_u128, 0), |(sum, count), byte| {
+            if count < 16 { (sum << 8 | u128::from(byte), count + 1) } else { (sum, count) }
+        });
+        format!("{half:032x}")
     }
 }
 

@@ -154,7 +154,7 @@ impl Pass<'_> {
             if excused.1 {
                 look.found.files = Presence::Right;
             }
-            self.note(&look, outcome);
+            note(&look, outcome);
             let runs = look.sight.is_open() && desired.role == Role::Active;
             let step = next_step(desired, place, &look.found).map_err(|overtaken| Problem {
                 code: "ORDER_OVERTAKEN".to_owned(),
@@ -443,16 +443,6 @@ impl Pass<'_> {
         }
     }
 
-    fn note(&self, look: &Look, outcome: &mut Outcome) {
-        let first = outcome.sight.is_none();
-        outcome.sight = Some(look.sight.clone());
-        // What was found at first, or is left as it is: what was repaired is told once.
-        if first {
-            let drift = look.differences.iter().map(wire_drift);
-            outcome.drift = drift.take(100).collect();
-        }
-    }
-
     async fn close(
         &self,
         metadata: &Metadata,
@@ -578,10 +568,9 @@ impl Pass<'_> {
         }
         let follows = matches!(role, Role::Active | Role::Staged)
             && (look.release.is_some() || self.order.workload.source.is_some());
-        if follows && outcome.obstacle.is_none() && outcome.reached_now.is_none() {
-            if let Err(problem) = self.bring(memory, outcome).await {
-                outcome.obstacle = Some(problem);
-            }
+        let is_due = follows && outcome.obstacle.is_none() && outcome.reached_now.is_none();
+        if is_due && let Err(problem) = self.bring(memory, outcome).await {
+            outcome.obstacle = Some(problem);
         }
         if outcome.obstacle.is_none() {
             memory.manifest_revision = self.order.manifest_revision;
@@ -599,6 +588,16 @@ impl Pass<'_> {
             Ok(())
         })
         .await
+    }
+}
+
+fn note(look: &Look, outcome: &mut Outcome) {
+    let first = outcome.sight.is_none();
+    outcome.sight = Some(look.sight.clone());
+    // What was found at first, or is left as it is: what was repaired is told once.
+    if first {
+        let drift = look.differences.iter().map(wire_drift);
+        outcome.drift = drift.take(100).collect();
     }
 }
 

@@ -105,7 +105,7 @@ impl Keeper {
             let board = &shard.board;
             match told {
                 Ok(Some(message)) => {
-                    board.happened(name.as_str(), "RETENTION_DONE", message, false)
+                    board.happened(name.as_str(), "RETENTION_DONE", message, false);
                 }
                 Ok(None) => {}
                 Err(message) => board.happened(name.as_str(), "RETENTION_FAILED", message, true),
