@@ -94,7 +94,7 @@ impl Fleet {
         let uri = self.folder(&format!("sources/{name}"))?.display().to_string();
         let mut namespace = manifest::namespace(name);
         namespace.source = Some(DagSource { uri, ..DagSource::default() });
-        namespace.placement.get_or_insert_default().region = shard.to_owned();
+        shard.clone_into(&mut namespace.placement.get_or_insert_default().region);
         Ok(namespace)
     }
 
