@@ -155,6 +155,8 @@ pub(crate) struct Entry {
     pub(crate) executable: bool,
     /// Whether Airflow would look for DAGs in it.
     pub(crate) holds_dags: bool,
+    /// The inode that it is in the release; zero where that is not known.
+    pub(crate) inode: u64,
 }
 
 impl Entry {
@@ -170,6 +172,25 @@ pub(crate) type Entries = Vec<Entry>;
 pub(crate) fn find<'a>(entries: &'a [Entry], path: &str) -> Option<&'a Entry> {
     let at = entries.binary_search_by(|entry| entry.path.as_str().cmp(path)).ok()?;
     Some(&entries[at])
+}
+
+/// A sorted list that is asked for one path after the other, in order: both are gone through once.
+pub(crate) struct InOrder<'a, T, F> {
+    rest: &'a [T],
+    path_of: F,
+}
+
+impl<'a, T, F: Fn(&T) -> &str> InOrder<'a, T, F> {
+    pub(crate) fn new(sorted: &'a [T], path_of: F) -> Self {
+        Self { rest: sorted, path_of }
+    }
+
+    /// What is at `path`, which must not be before one that was asked for.
+    pub(crate) fn find(&mut self, path: &str) -> Option<&'a T> {
+        let before = self.rest.iter().take_while(|item| (self.path_of)(item) < path).count();
+        self.rest = &self.rest[before..];
+        self.rest.first().filter(|item| (self.path_of)(item) == path)
+    }
 }
 
 /// Names a content: two releases of the same files under the same names have the same id, on every

@@ -9,6 +9,7 @@ use std::{
     collections::HashMap,
     fs,
     io::{self, BufWriter, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
@@ -54,15 +55,14 @@ impl Incoming {
         let boot = boot_id();
         make_folder(staging)?;
         let known = match fs::read(&path) {
-            Ok(bytes) => recall(&bytes, &boot, &folder),
+            Ok(bytes) => recall(&bytes, &boot, staging),
             Err(_) => HashMap::new(),
         };
         if known.is_empty() {
             remove_folder(&folder)?;
         }
         make_folder(&folder)?;
-        let next =
-            known.values().filter_map(|(_, file)| number_of(file)).max().map_or(0, |n| n + 1);
+        let next = next_number(&folder).map_err(Error::local("read", &folder))?;
         let failed = |error| Error::local("write", &path)(error);
         // Written anew, so that it does not grow from attempt to attempt.
         let new = staging.join("journal.new");
@@ -102,21 +102,19 @@ impl Incoming {
 
     /// Begins to take a file in.
     pub(crate) fn begin(&self, listed: &Listed) -> Result<Sink, Error> {
-        use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+        use std::os::unix::fs::OpenOptionsExt as _;
 
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.join(number.to_string());
         let mode = if listed.executable { 0o755 } else { 0o644 };
-        let failed = |error| Error::local("write", &path)(error);
         let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(mode);
-        let file = options.open(&path).map_err(failed)?;
-        // Whatever the umask says: Airflow runs as somebody else.
-        file.set_permissions(fs::Permissions::from_mode(mode)).map_err(failed)?;
+        options.write(true).create_new(true).mode(mode);
+        let file = options.open(&path).map_err(Error::local("write", &path))?;
         let python = listed.path.is_python();
         Ok(Sink {
             file,
-            path: path.clone(),
+            path,
+            mode,
             left_bytes: listed.size_bytes,
             hasher: Sha256::new(),
             words: python.then(Words::default),
@@ -128,6 +126,7 @@ impl Incoming {
         if sink.left_bytes > 0 {
             return Err(shorter(&listed.path));
         }
+        let inode = sink.make_readable()?;
         let holds_dags = match &sink.words {
             Some(words) => words.are_of_a_dag_file(),
             None => listed.path.may_be_parsed(),
@@ -139,11 +138,15 @@ impl Incoming {
             tag: listed.tag.clone(),
             executable: listed.executable,
             holds_dags,
+            inode,
         };
         self.fetched.fetch_add(entry.size_bytes, Ordering::Relaxed);
+        let mut line = Vec::with_capacity(256);
+        write_line(&mut line, &sink.path, &entry).map_err(Error::local("write", &self.folder))?;
+        // Of this file nothing more is written.
+        drop(sink.file);
         let mut journal = self.lock();
-        write_line(&mut journal.file, &sink.path, &entry)
-            .map_err(Error::local("write", &self.folder))?;
+        journal.file.write_all(&line).map_err(Error::local("write", &self.folder))?;
         journal.unwritten += 1;
         if journal.unwritten >= UNWRITTEN_MAX {
             journal.file.flush().map_err(Error::local("write", &self.folder))?;
@@ -173,12 +176,31 @@ impl Incoming {
 pub(crate) struct Sink {
     file: fs::File,
     path: PathBuf,
+    mode: u32,
     left_bytes: u64,
     hasher: Sha256,
     words: Option<Words>,
 }
 
 impl Sink {
+    /// How many bytes are to come.
+    pub(crate) fn left_bytes(&self) -> u64 {
+        self.left_bytes
+    }
+
+    /// Gives the file its mode, whatever the umask says: Airflow runs as somebody else. Answers its
+    /// inode.
+    fn make_readable(&self) -> Result<u64, Error> {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let failed = |error| Error::local("write", &self.path)(error);
+        let stat = rustix::fs::fstat(&self.file).map_err(|error| failed(error.into()))?;
+        if stat.st_mode & 0o7777 != self.mode {
+            self.file.set_permissions(fs::Permissions::from_mode(self.mode)).map_err(failed)?;
+        }
+        Ok(stat.st_ino)
+    }
+
     /// Writes the next piece. More than the source listed is refused.
     pub(crate) fn write(&mut self, bytes: &[u8], listed: &Listed) -> Result<(), Error> {
         self.left_bytes = match self.left_bytes.checked_sub(bytes.len() as u64) {
@@ -236,8 +258,18 @@ fn number_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.parse().ok()
 }
 
-/// What a journal says that can be believed.
-fn recall(bytes: &[u8], boot: &str, folder: &Path) -> HashMap<BundlePath, (Entry, PathBuf)> {
+/// The first number that no file has.
+fn next_number(folder: &Path) -> io::Result<u64> {
+    let mut next = 0;
+    for entry in fs::read_dir(folder)? {
+        next = next.max(number_of(&entry?.path()).map_or(0, |number| number + 1));
+    }
+    Ok(next)
+}
+
+/// What a journal says that can be believed. A file may have been moved into the tree already; its
+/// inode tells it from one that an older release had there.
+fn recall(bytes: &[u8], boot: &str, staging: &Path) -> HashMap<BundlePath, (Entry, PathBuf)> {
     let mut lines = bytes.split(|byte| *byte == b'\n');
     if boot.is_empty() || lines.next() != Some(boot.as_bytes()) {
         return HashMap::new();
@@ -246,10 +278,16 @@ fn recall(bytes: &[u8], boot: &str, folder: &Path) -> HashMap<BundlePath, (Entry
         let space = line.iter().position(|byte| *byte == b' ')?;
         let number: u64 = std::str::from_utf8(&line[..space]).ok()?.parse().ok()?;
         let entry = read_entry(&line[space + 1..])?;
-        let path = folder.join(number.to_string());
-        let whole = fs::symlink_metadata(&path)
-            .is_ok_and(|found| found.is_file() && found.len() == entry.size_bytes);
-        whole.then(|| (entry.path.clone(), (entry, path)))
+        let places = [
+            staging.join("incoming").join(number.to_string()),
+            staging.join("tree").join(entry.path.as_str()),
+        ];
+        let path = places.into_iter().find(|path| {
+            fs::symlink_metadata(path).is_ok_and(|found| {
+                found.is_file() && found.len() == entry.size_bytes && found.ino() == entry.inode
+            })
+        })?;
+        Some((entry.path.clone(), (entry, path)))
     });
     known.collect()
 }

@@ -17,6 +17,7 @@
 //!
 //! How it is done, and why so: `docs/adr/0008-dag-delivery.md`.
 
+mod assemble;
 mod bundle;
 mod error;
 mod incoming;

@@ -17,7 +17,7 @@ use crate::{
     path::BundlePath,
 };
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const EXECUTABLE: u8 = 1;
 const HOLDS_DAGS: u8 = 2;
 
@@ -100,6 +100,8 @@ pub struct Release {
 #[derive(Serialize, Deserialize)]
 struct Header {
     format: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sealed_ns: Option<i64>,
     #[serde(flatten)]
     release: Release,
 }
@@ -109,11 +111,13 @@ struct Header {
 pub(crate) struct Index {
     pub(crate) release: Release,
     pub(crate) entries: Entries,
+    /// When its folders were last changed by us. Nanoseconds on the file system's clock.
+    pub(crate) sealed_ns: Option<i64>,
 }
 
 /// A line of the file. Short, for there are many.
 type Line<'a> =
-    (std::borrow::Cow<'a, str>, u64, std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>, u8);
+    (std::borrow::Cow<'a, str>, u64, std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>, u8, u64);
 
 impl Index {
     /// Writes it to a file that is not there yet: the release, then a line a file.
@@ -121,7 +125,8 @@ impl Index {
         let failed = |error| Error::local("write", path)(error);
         let write = || -> io::Result<()> {
             let mut file = BufWriter::with_capacity(1 << 16, fs::File::create_new(path)?);
-            let header = Header { format: FORMAT, release: self.release.clone() };
+            let header =
+                Header { format: FORMAT, sealed_ns: self.sealed_ns, release: self.release.clone() };
             serde_json::to_writer(&mut file, &header)?;
             file.write_all(b"\n")?;
             for entry in &self.entries {
@@ -158,8 +163,11 @@ impl Index {
             entries.push(read_entry(line)?);
         }
         let sorted = entries.is_sorted_by(|a: &Entry, b: &Entry| a.path < b.path);
-        (entries.len() == header.release.files && sorted)
-            .then_some(Self { release: header.release, entries })
+        (entries.len() == header.release.files && sorted).then_some(Self {
+            release: header.release,
+            entries,
+            sealed_ns: header.sealed_ns,
+        })
     }
 
     /// Reads only what the release is.
@@ -180,13 +188,15 @@ pub(crate) fn write_entry(file: &mut impl io::Write, entry: &Entry) -> io::Resul
         entry.hash.to_string().into(),
         (&*entry.tag).into(),
         flags,
+        entry.inode,
     );
     serde_json::to_writer(&mut *file, &line)?;
     file.write_all(b"\n")
 }
 
 pub(crate) fn read_entry(line: &[u8]) -> Option<Entry> {
-    let (path, size_bytes, hash, tag, flags): Line<'_> = serde_json::from_slice(line).ok()?;
+    let (path, size_bytes, hash, tag, flags, inode): Line<'_> =
+        serde_json::from_slice(line).ok()?;
     Some(Entry {
         path: BundlePath::parse(&path).ok()?,
         size_bytes,
@@ -194,6 +204,7 @@ pub(crate) fn read_entry(line: &[u8]) -> Option<Entry> {
         tag: tag.into(),
         executable: flags & EXECUTABLE != 0,
         holds_dags: flags & HOLDS_DAGS != 0,
+        inode,
     })
 }
 

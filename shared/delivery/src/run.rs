@@ -7,8 +7,10 @@
 //!    whole.
 //! 3. *assemble*: the oldest release that is no longer kept, or an empty folder, becomes
 //!    `staging/…/tree` and is turned into the new release. A half-made tree is found by the next
-//!    attempt and finished, for assembling looks at what is there.
-//! 4. *seal*: index written, tree renamed into `releases`, everything synced to disk.
+//!    attempt and finished, for assembling looks at what is there; what was moved into it is
+//!    recognised by its inode, and not fetched again.
+//! 4. *seal*: tree renamed into `releases`, index written, everything synced to disk. From the index
+//!    on the release is the base of the next attempt, which reads all of it before it trusts it.
 //! 5. *switch*: the link is renamed. This is the release, all or nothing.
 //! 6. *freshen*: times of files are set, so that Airflow looks at what changed at once. Not done
 //!    after a kill? `settled` names another release; the next sync does it.
@@ -16,27 +18,30 @@
 //!
 //! Every step may be repeated. The lock keeps two processes from doing them at once.
 
+mod deliver;
+mod settle;
+
 use std::{
     collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use airfleet_domain::{ids::NamespaceName, manifest};
 use jiff::Timestamp;
 
 use crate::{
-    Changes, Inner, Step, Synced, Watch,
-    bundle::{Entries, Entry, Freshen, Listed, Listing, Plan, content_id, find, freshen, merge},
+    Inner, Step, Synced, Watch,
+    bundle::{Entries, Entry, Listed, Listing, Plan, content_id, freshen, merge},
     error::{Code, Error},
     incoming::Incoming,
     layout::{Layout, Lock, State},
     path::BundlePath,
     release::{Index, Release, ReleaseId},
     source::{Source, git},
-    tree::{self, Inspection, Origins},
+    tree::{self, Inspection},
 };
 
 /// How often a source is read anew that changes meanwhile.
@@ -44,10 +49,6 @@ const ROUNDS_MAX: usize = 3;
 /// Reading for longer than this, the source is listed once more: what was read first may belong to
 /// another state than what was read last.
 const RELIST_AFTER: Duration = Duration::from_millis(250);
-/// Airflow parses a file again if it was modified after it was last parsed. A parse that began
-/// before the switch and ends soon after it must not pass for one of the new file, so files that
-/// changed are dated into the future by about as long as one takes.
-const PARSE_TIME: Duration = Duration::from_secs(2);
 
 /// Runs what waits for disks on a thread that may wait.
 pub(crate) async fn blocking<T: Send + 'static>(
@@ -182,6 +183,7 @@ impl Run {
                 bytes: entries.iter().map(|entry| entry.size_bytes).sum(),
             },
             entries,
+            sealed_ns: None,
         };
         if standing.state.rejected.as_ref() == Some(&index.release.id) {
             return self.unchanged(standing, true, fetched_bytes);
@@ -336,328 +338,6 @@ impl Run {
     fn repository(&self, git: &git::Git) -> PathBuf {
         git.repository(&self.layout().git(&self.namespace))
     }
-
-    /// Makes the release of `index` the one that Airflow sees.
-    fn deliver(
-        &self,
-        standing: Standing,
-        mut index: Index,
-        base: Option<&Index>,
-        inspection: Inspection,
-        files: &Files,
-        fetched_bytes: u64,
-    ) -> Result<Synced, Error> {
-        let layout = self.layout();
-        let id = index.release.id.clone();
-        let was_there = layout.read_index(&self.namespace, &id)?;
-        if let Some(known) = &was_there {
-            // The same content; only what the source calls it may be new.
-            index.release.fetched_at = known.release.fetched_at;
-        }
-        if standing.current.as_ref() == Some(&id) {
-            return self.repair(
-                standing,
-                index,
-                was_there.as_ref(),
-                inspection,
-                files,
-                fetched_bytes,
-            );
-        }
-        let mut state = standing.state;
-        let folder = layout.release(&self.namespace, &id);
-        let sound = match &was_there {
-            Some(_) => tree::inspect(&folder, &index.entries, None)?.is_sound(),
-            None => false,
-        };
-        if !sound {
-            layout.drop_release(&self.namespace, &id)?;
-            let staged = self.recycle(&state, standing.current.as_ref(), &id)?;
-            let base_folder = match base {
-                Some(base) => layout.release(&self.namespace, &base.release.id),
-                None => staged.clone(),
-            };
-            let origins = Origins { base: &base_folder, walk: &inspection.walk, fetched: files };
-            tree::assemble(&staged, &index.entries, &origins)?;
-            self.tell(&Step::Assembled);
-            fs::rename(&staged, &folder).map_err(Error::local("write", &folder))?;
-        }
-        layout.write_index(&index)?;
-        layout.sync_all()?;
-        self.tell(&Step::Sealed);
-
-        let old = standing.live.as_ref().map_or(&[][..], |live| &live.entries);
-        let fresh = freshen(old, &index.entries);
-        state.latest = Some(id.clone());
-        state.rejected = None;
-        layout.write_state(&self.namespace, &state)?;
-        layout.point(&self.namespace, &id)?;
-        self.tell(&Step::Switched);
-        self.settle(&mut state, &id, &index.entries, &fresh)?;
-        Ok(Synced {
-            release: index.release,
-            previous: standing.current,
-            changes: fresh.changes,
-            switched: true,
-            held: false,
-            repaired: 0,
-            fetched_bytes,
-        })
-    }
-
-    /// The release is the one that Airflow sees: what was damaged of it is put right.
-    fn repair(
-        &self,
-        standing: Standing,
-        index: Index,
-        was_there: Option<&Index>,
-        mut inspection: Inspection,
-        files: &Files,
-        fetched_bytes: u64,
-    ) -> Result<Synced, Error> {
-        let layout = self.layout();
-        let folder = layout.release(&self.namespace, &index.release.id);
-        if was_there.is_none() {
-            // Its index was lost: what is there could not be judged before.
-            inspection = tree::inspect(&folder, &index.entries, None)?;
-        }
-        let mut state = standing.state;
-        let mut repaired = Vec::new();
-        if was_there != Some(&index) {
-            layout.write_index(&index)?;
-        }
-        for path in &inspection.extra {
-            let target = folder.join(path.as_str());
-            tree::remove_file(&target)?;
-            repaired.push(path.clone());
-        }
-        for path in &inspection.damaged {
-            let Some(file) = files.get(path) else { continue };
-            let target = folder.join(path.as_str());
-            for parent in path.parents().collect::<Vec<_>>().into_iter().rev() {
-                tree::make_folder(&folder.join(parent))?;
-            }
-            if target.is_dir() {
-                tree::remove_folder(&target)?;
-            }
-            fs::rename(file, &target).map_err(Error::local("write", &target))?;
-            repaired.push(path.clone());
-        }
-        let is_new = state.latest.as_ref() != Some(&index.release.id);
-        if !repaired.is_empty() || is_new || state.settled.is_none() {
-            if !repaired.is_empty() {
-                tracing::warn!(
-                    namespace = %self.namespace, release = %index.release.id, files = repaired.len(),
-                    first = %repaired[0], "files were changed beside the deliveries; put right"
-                );
-            }
-            state.latest = Some(index.release.id.clone());
-            let others = repaired.iter().any(|path| {
-                find(&index.entries, path.as_str()).is_none_or(|entry| !entry.holds_dags)
-            });
-            let first = repaired.iter().filter(|p| find(&index.entries, p.as_str()).is_some());
-            let first = first.cloned().collect();
-            let fresh = Freshen { changes: Changes::default(), first, others };
-            self.settle(&mut state, &index.release.id, &index.entries, &fresh)?;
-        } else {
-            tree::remove_folder(&layout.staging(&self.namespace))?;
-        }
-        let files = index.entries.len();
-        Ok(Synced {
-            release: index.release,
-            previous: standing.current,
-            changes: Changes { kept: files, ..Changes::default() },
-            switched: false,
-            held: false,
-            repaired: repaired.len(),
-            fetched_bytes,
-        })
-    }
-
-    fn unchanged(
-        &self,
-        standing: Standing,
-        held: bool,
-        fetched_bytes: u64,
-    ) -> Result<Synced, Error> {
-        let Some(live) = standing.live else {
-            let message = format!(
-                "the release of namespace {} that was rolled back to is gone; follow its source \
-                 again to have it delivered",
-                self.namespace
-            );
-            return Err(Error::here(Code::ReleaseUnknown, message));
-        };
-        tree::remove_folder(&self.layout().staging(&self.namespace))?;
-        let kept = live.entries.len();
-        Ok(Synced {
-            release: live.release,
-            previous: standing.current,
-            changes: Changes { kept, ..Changes::default() },
-            switched: false,
-            held,
-            repaired: 0,
-            fetched_bytes,
-        })
-    }
-
-    /// The folder that becomes the release: what an interrupted attempt left, or the oldest release
-    /// if as many as are kept are here, or nothing.
-    fn recycle(
-        &self,
-        state: &State,
-        current: Option<&ReleaseId>,
-        next: &ReleaseId,
-    ) -> Result<PathBuf, Error> {
-        let layout = self.layout();
-        let staged = layout.staging(&self.namespace).join("tree");
-        if staged.is_dir() {
-            return Ok(staged);
-        }
-        let releases = layout.list(&self.namespace)?;
-        let keep = self.inner.settings.keep.max(1);
-        let victim =
-            releases.iter().rev().map(|release| &release.id).find(|id| {
-                Some(*id) != current && Some(*id) != state.latest.as_ref() && *id != next
-            });
-        match victim.filter(|_| releases.len() >= keep) {
-            Some(victim) => {
-                tree::remove_file(&layout.index(&self.namespace, victim))?;
-                let folder = layout.release(&self.namespace, victim);
-                fs::rename(&folder, &staged).map_err(Error::local("write", &staged))?;
-            }
-            None => tree::make_folder(&staged)?,
-        }
-        self.tell(&Step::Staged);
-        Ok(staged)
-    }
-
-    /// What follows a switch: Airflow is made to look, old releases go, and the time is noted from
-    /// which on any change to the files is somebody else's.
-    pub(crate) fn settle(
-        &self,
-        state: &mut State,
-        id: &ReleaseId,
-        entries: &[Entry],
-        fresh: &Freshen,
-    ) -> Result<(), Error> {
-        let layout = self.layout();
-        let folder = layout.release(&self.namespace, id);
-        let now = SystemTime::now();
-        if fresh.others {
-            let parsed = entries.iter().filter(|entry| entry.path.may_be_parsed());
-            date(&folder, parsed.map(|entry| &entry.path), now)?;
-        }
-        date(&folder, fresh.first.iter(), now + PARSE_TIME)?;
-        self.tell(&Step::Freshened);
-        self.prune(state, id)?;
-        self.tell(&Step::Pruned);
-        state.settled = Some((id.clone(), layout.now_ns(&self.namespace)?));
-        layout.write_state(&self.namespace, state)?;
-        self.tell(&Step::Settled);
-        Ok(())
-    }
-
-    /// Removes what is not kept: releases beyond the newest, folders of releases that were being
-    /// removed, staging.
-    fn prune(&self, state: &State, current: &ReleaseId) -> Result<(), Error> {
-        let layout = self.layout();
-        tree::remove_folder(&layout.staging(&self.namespace))?;
-        let releases = layout.list(&self.namespace)?;
-        let must = |id: &ReleaseId| {
-            id == current
-                || Some(id) == state.latest.as_ref()
-                || Some(id) == state.rejected.as_ref()
-        };
-        let mut room = self.inner.settings.keep.max(1);
-        room = room.saturating_sub(releases.iter().filter(|release| must(&release.id)).count());
-        let mut kept: HashSet<&str> = HashSet::new();
-        for release in &releases {
-            if must(&release.id) || room > 0 {
-                room -= usize::from(!must(&release.id));
-                kept.insert(release.id.as_str());
-            } else if let Err(error) = layout.drop_release(&self.namespace, &release.id) {
-                // Airflow may have written files into it as another user. Space, not correctness.
-                tracing::warn!(namespace = %self.namespace, release = %release.id, %error, "an old release stays");
-            }
-        }
-        let folder = layout.releases(&self.namespace);
-        for entry in fs::read_dir(&folder).map_err(Error::local("read", &folder))? {
-            let entry = entry.map_err(Error::local("read", &folder))?;
-            let name = entry.file_name();
-            if name.to_str().is_some_and(|name| kept.contains(name) || name == current.as_str()) {
-                continue;
-            }
-            if let Err(error) = tree::remove_folder(&entry.path()) {
-                tracing::warn!(namespace = %self.namespace, %error, "an old release stays");
-            }
-        }
-        Ok(())
-    }
-
-    /// Shows a release that is here: a rollback, or forward again.
-    pub(crate) fn switch(&self, id: &ReleaseId) -> Result<Synced, Error> {
-        let layout = self.layout();
-        let Standing { mut state, live, current } = self.stand()?;
-        let Some(index) = layout.read_index(&self.namespace, id)? else {
-            let here: Vec<String> =
-                layout.list(&self.namespace)?.iter().map(|r| r.id.short().to_owned()).collect();
-            let message = format!(
-                "namespace {} has no release {id} here; it has {}",
-                self.namespace,
-                if here.is_empty() { "none".to_owned() } else { here.join(", ") }
-            );
-            return Err(Error::here(Code::ReleaseUnknown, message));
-        };
-        let inspection = self.inspect(Some(&index), None)?;
-        if !inspection.is_sound() {
-            let path = inspection.damaged.iter().chain(&inspection.extra).next();
-            let message = format!(
-                "release {id} of namespace {} was changed since it was delivered, such as {}; it \
-                 is not shown",
-                self.namespace,
-                path.map_or("", BundlePath::as_str)
-            );
-            return Err(Error::here(Code::ReleaseDamaged, message));
-        }
-        // The newest one is held back until the source holds something else.
-        state.rejected = state.latest.clone().filter(|latest| latest != id);
-        layout.write_state(&self.namespace, &state)?;
-        let old = live.as_ref().map_or(&[][..], |live| &live.entries);
-        let fresh = freshen(old, &index.entries);
-        let switched = current.as_ref() != Some(id);
-        if switched {
-            layout.sync_all()?;
-            layout.point(&self.namespace, id)?;
-            self.tell(&Step::Switched);
-        }
-        self.settle(&mut state, id, &index.entries, &fresh)?;
-        Ok(Synced {
-            release: index.release,
-            previous: current,
-            changes: fresh.changes,
-            switched,
-            held: state.rejected.is_some(),
-            repaired: 0,
-            fetched_bytes: 0,
-        })
-    }
-
-    /// Lets the source lead again after a rollback.
-    pub(crate) fn follow(&self) -> Result<(), Error> {
-        let layout = self.layout();
-        let mut state = layout.read_state(&self.namespace)?;
-        if state.rejected.take().is_some() {
-            layout.write_state(&self.namespace, &state)?;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn remove(&self) -> Result<(), Error> {
-        self.layout().hide(&self.namespace)?;
-        self.tell(&Step::Switched);
-        self.layout().forget(&self.namespace)
-    }
 }
 
 impl Standing {
@@ -709,31 +389,6 @@ fn forget_others(folder: &Path, keep: &Path) -> Result<(), Error> {
         if path != keep {
             tree::remove_folder(&path)?;
         }
-    }
-    Ok(())
-}
-
-/// Sets when files were modified.
-fn date<'a>(
-    folder: &Path,
-    paths: impl Iterator<Item = &'a BundlePath>,
-    at: SystemTime,
-) -> Result<(), Error> {
-    use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_OMIT, utimensat};
-
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let times = Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec {
-            tv_sec: since.as_secs() as i64,
-            tv_nsec: since.subsec_nanos().into(),
-        },
-    };
-    let root = fs::File::open(folder).map_err(Error::local("open", folder))?;
-    for path in paths {
-        utimensat(&root, path.as_str(), &times, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| {
-            Error::local("date", folder.join(path.as_str()))(std::io::Error::from(e))
-        })?;
     }
     Ok(())
 }

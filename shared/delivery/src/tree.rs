@@ -1,15 +1,14 @@
-//! Folders of files on this machine: what is in one, whether it is what it should be, and making
-//! it so.
+//! Folders of files on this machine: what is in one, and whether it is what it should be.
 //!
 //! Invariant: a file is never written in place. Releases share unchanged files as hard links, so
 //! writing into one would change others, and what Airflow reads this moment; every change here
 //! removes a name and gives it to another file.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fs,
     io::{self, Read as _},
-    path::{Path, PathBuf},
+    path::Path,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
@@ -22,7 +21,7 @@ use rustix::{
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    bundle::{ContentHash, Entry, find},
+    bundle::{ContentHash, Entry, InOrder},
     error::{Code, Error, Refusal},
     path::{BundlePath, is_left_out},
 };
@@ -46,16 +45,24 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn new(path: BundlePath, stat: &Stat) -> Self {
-        let nanos = |seconds: i64, nanos: u64| seconds * 1_000_000_000 + nanos as i64;
         Self {
             path,
             inode: stat.st_ino,
             size_bytes: stat.st_size as u64,
             modified_ns: nanos(stat.st_mtime, stat.st_mtime_nsec),
-            changed_ns: nanos(stat.st_ctime, stat.st_ctime_nsec),
+            changed_ns: changed_ns(stat),
             executable: stat.st_mode & 0o100 != 0,
         }
     }
+}
+
+fn nanos(seconds: i64, nanos: u64) -> i64 {
+    seconds * 1_000_000_000 + nanos as i64
+}
+
+/// When anything about a file or folder changed last.
+pub(crate) fn changed_ns(stat: &Stat) -> i64 {
+    nanos(stat.st_ctime, stat.st_ctime_nsec)
 }
 
 /// What a folder holds, but for what bundles leave out.
@@ -72,11 +79,6 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    pub(crate) fn file(&self, path: &BundlePath) -> Option<&Seen> {
-        let at = self.files.binary_search_by(|seen| seen.path.cmp(path)).ok()?;
-        Some(&self.files[at])
-    }
-
     fn absorb(&mut self, other: Walk) {
         self.files.extend(other.files);
         self.folders.extend(other.folders);
@@ -120,6 +122,30 @@ pub(crate) fn walk(root: &Dir, shown: &Path, most: usize) -> Result<Walk, Error>
     }
     found.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     found.folders.sort_unstable();
+    Ok(found)
+}
+
+/// Looks through some folders, and through what is new in them; not through folders in them that
+/// are `known`. `None` is the root.
+pub(crate) fn walk_again(
+    root: &Dir,
+    shown: &Path,
+    folders: &[Option<BundlePath>],
+    known: &HashSet<&str>,
+) -> Result<Walk, Error> {
+    let (files, most) = (AtomicUsize::new(0), usize::MAX);
+    let walker = Walker { root, shown, most, files, folders: AtomicUsize::new(0) };
+    let mut found = Walk::default();
+    for folder in folders {
+        let before = found.folders.len();
+        walker.look(folder.as_ref(), &mut found)?;
+        for inner in found.folders.split_off(before) {
+            if !known.contains(inner.as_str()) {
+                found.folders.push(inner.clone());
+                walker.descend(&inner, &mut found)?;
+            }
+        }
+    }
     Ok(found)
 }
 
@@ -242,8 +268,9 @@ pub(crate) fn inspect(
     };
     let walk = walk(&root, folder, usize::MAX)?;
     let mut damaged = HashSet::new();
+    let mut files = InOrder::new(&walk.files, |seen: &Seen| seen.path.as_str());
     for entry in entries {
-        let sound = match walk.file(&entry.path) {
+        let sound = match files.find(entry.path.as_str()) {
             Some(seen) if seen.size_bytes != entry.size_bytes => false,
             Some(seen) if seen.executable != entry.executable => false,
             Some(seen) if sealed_ns.is_some_and(|sealed| seen.changed_ns <= sealed) => true,
@@ -257,7 +284,8 @@ pub(crate) fn inspect(
     let mut extra: Vec<BundlePath> =
         [&walk.links, &walk.others].into_iter().flatten().cloned().collect();
     if walk.files.len() + damaged.len() != entries.len() || !damaged.is_empty() {
-        let strange = walk.files.iter().filter(|seen| find(entries, seen.path.as_str()).is_none());
+        let mut known = InOrder::new(entries, |entry: &Entry| entry.path.as_str());
+        let strange = walk.files.iter().filter(|seen| known.find(seen.path.as_str()).is_none());
         extra.extend(strange.map(|seen| seen.path.clone()));
     }
     extra.retain(|path| !path.is_left_out());
@@ -274,74 +302,6 @@ fn hash_of(root: &Dir, path: &BundlePath) -> io::Result<ContentHash> {
             return Ok(ContentHash(hasher.finalize().into()));
         }
         hasher.update(&buffer[..read]);
-    }
-}
-
-/// Where the files of a new tree come from.
-pub(crate) struct Origins<'a> {
-    /// The folder of an earlier release, and what was seen in it.
-    pub(crate) base: &'a Path,
-    pub(crate) walk: &'a Walk,
-    /// Files that were fetched: they are moved. All others are linked from the base.
-    pub(crate) fetched: &'a HashMap<BundlePath, PathBuf>,
-}
-
-/// Makes `tree` hold `entries` and nothing else, whatever it holds now: nothing, an old release,
-/// or what an interrupted attempt left. A file that is already the same inode as the base's is left
-/// alone, so that turning an old release into the next one costs what differs.
-pub(crate) fn assemble(tree: &Path, entries: &[Entry], origins: &Origins<'_>) -> Result<(), Error> {
-    let failed = |action, path: &BundlePath| Error::local(action, tree.join(path.as_str()));
-    let root = open(tree).map_err(Error::local("open", tree))?;
-    let there = walk(&root, tree, usize::MAX)?;
-    let folders: HashSet<&str> = entries.iter().flat_map(|entry| entry.path.parents()).collect();
-
-    let stray =
-        there.files.iter().map(|seen| &seen.path).filter(|p| find(entries, p.as_str()).is_none());
-    for path in stray.chain(&there.links).chain(&there.others) {
-        fs::remove_file(tree.join(path.as_str())).map_err(failed("remove", path))?;
-    }
-    let mut removed: Option<String> = None;
-    for folder in &there.folders {
-        let inside = removed.as_ref().is_some_and(|r| folder.as_str().starts_with(r.as_str()));
-        if !inside && !folders.contains(folder.as_str()) {
-            fs::remove_dir_all(tree.join(folder.as_str())).map_err(failed("remove", folder))?;
-            removed = Some(format!("{folder}/"));
-        }
-    }
-    let known: HashSet<&str> = there.folders.iter().map(BundlePath::as_str).collect();
-    let mut missing: Vec<&str> = folders.difference(&known).copied().collect();
-    missing.sort_unstable();
-    for folder in missing {
-        make_folder(&tree.join(folder))?;
-    }
-    for entry in entries {
-        let path = &entry.path;
-        let here = there.file(path);
-        let target = tree.join(path.as_str());
-        let fetched = origins.fetched.get(path);
-        let shared = || origins.walk.file(path).map(|seen| seen.inode);
-        if fetched.is_none() && here.is_some() && here.map(|seen| seen.inode) == shared() {
-            continue;
-        }
-        if here.is_some() {
-            fs::remove_file(&target).map_err(failed("remove", path))?;
-        }
-        match fetched {
-            Some(file) => fs::rename(file, &target).map_err(failed("write", path))?,
-            None => link(&origins.base.join(path.as_str()), &target)?,
-        }
-    }
-    Ok(())
-}
-
-/// Another name for a file; a copy where the file system has no such thing.
-fn link(from: &Path, to: &Path) -> Result<(), Error> {
-    match fs::hard_link(from, to) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(Error::local("link", from)(error))
-        }
-        Err(_) => fs::copy(from, to).map(drop).map_err(Error::local("write", to)),
     }
 }
 

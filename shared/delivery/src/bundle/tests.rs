@@ -22,6 +22,7 @@ fn entry(text: &str, content: u8) -> Entry {
         tag: content.to_string().into(),
         executable: false,
         holds_dags: path(text).is_python(),
+        inode: 0,
     }
 }
 

@@ -174,7 +174,8 @@ pub(super) fn fetch(
 fn copy(dir: &Dir, file: &Listed, incoming: &Incoming, buffer: &mut [u8]) -> Result<Entry, Error> {
     let mut from = open_file(dir, &file.path).map_err(|error| vanished(&file.path, error))?;
     let mut sink = incoming.begin(file)?;
-    loop {
+    // Whether there is more is told below, by its size.
+    while sink.left_bytes() > 0 {
         let read = from.read(buffer).map_err(|error| vanished(&file.path, error))?;
         if read == 0 {
             break;

@@ -168,9 +168,7 @@ impl Objects {
             return Err(self.changed(file));
         }
         let mut pieces = answer.into_stream();
-        let begin = incoming.clone();
-        let owned = file.clone();
-        let mut sink = blocking(move || begin.begin(&owned)).await?;
+        let mut sink: Option<Sink> = None;
         let mut sum = with_sum.then(Md5::new);
         loop {
             let mut gathered: Vec<Bytes> = Vec::new();
@@ -184,18 +182,23 @@ impl Objects {
                     None => break,
                 }
             }
-            if gathered.is_empty() {
+            if let Some(sink) = sink.take_if(|_| gathered.is_empty()) {
                 return Ok((sink, sum.map(|sum| sum.finalize().into())));
             }
-            let owned = file.clone();
+            // Begun with its first piece: most files have one, and changing threads costs.
+            let (owned, incoming) = (file.clone(), incoming.clone());
             (sink, sum) = blocking(move || {
+                let mut sink = match sink {
+                    Some(sink) => sink,
+                    None => incoming.begin(&owned)?,
+                };
                 for piece in &gathered {
                     sink.write(piece, &owned)?;
                     if let Some(sum) = &mut sum {
                         sum.update(piece);
                     }
                 }
-                Ok((sink, sum))
+                Ok((Some(sink), sum))
             })
             .await?;
         }
