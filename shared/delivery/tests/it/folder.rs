@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use airfleet_delivery::{Changes, Code, Release};
+use airfleet_delivery::{Changes, Code, Release, Synced};
 
 use crate::rig::{Rig, files};
 
@@ -242,4 +242,47 @@ async fn two_at_once_do_not_disturb_each_other() {
     assert_eq!(one.release.id, two.release.id);
     assert!(one.switched != two.switched, "one did it, the other found it done");
     assert_eq!(rig.seen().len(), 200);
+}
+
+/// The folder of the oldest release becomes the next one: what others did to it since it was sealed
+/// must not come into sight, though only its folders are looked at.
+#[tokio::test]
+async fn a_release_that_others_changed_is_not_shown_again_by_making_the_next_one_of_it() {
+    let rig = Rig::with(|settings| settings.keep = 2);
+    let deliver = async |version: usize| {
+        rig.put("a/one.py", &format!("import airflow # dag {version}"));
+        rig.sync().await.expect("is delivered")
+    };
+    for path in ["a/b/two.py", "a/b/three.py", "c/four.py", "d/e/five.py", "top.py"] {
+        rig.put(path, "import airflow # dag");
+    }
+    let first = deliver(1).await;
+    let hidden = |synced: &Synced| {
+        let releases = rig.dags().join(".airfleet/releases/payments");
+        releases.join(synced.release.id.as_str())
+    };
+    deliver(2).await;
+
+    let old = hidden(&first);
+    // Written in place, which the release in sight shares; another file under a name, a name more,
+    // a name less, another folder, a link out.
+    fs::write(old.join("a/b/three.py"), "import airflow # DAG").expect("is written");
+    fs::remove_file(old.join("a/b/two.py")).expect("was there");
+    fs::write(old.join("a/b/two.py"), "import airflow # DAG").expect("is written");
+    fs::write(old.join("c/more.py"), "import airflow # dag").expect("is written");
+    fs::remove_file(old.join("top.py")).expect("was there");
+    fs::create_dir_all(old.join("new/deep")).expect("is made");
+    fs::write(old.join("new/deep/six.py"), "import airflow # dag").expect("is written");
+    let outside = rig.root.path().join("outside");
+    fs::create_dir_all(outside.join("e")).expect("is made");
+    fs::write(outside.join("e/five.py"), "import airflow # dag").expect("is written");
+    fs::remove_dir_all(old.join("d")).expect("was there");
+    std::os::unix::fs::symlink(&outside, old.join("d")).expect("is made");
+
+    let third = deliver(3).await;
+    assert!(!old.exists(), "the third is made of the first");
+    assert_eq!((third.fetched_bytes, third.changes.kept), (22 + 20, 5));
+    assert_eq!(rig.seen(), files(&rig.source_folder()));
+    assert!(!rig.dags().join("payments/d").is_symlink());
+    assert_eq!(files(&outside).len(), 1, "what a link led to is left alone");
 }
