@@ -15,6 +15,7 @@ mod release;
 mod resolve;
 mod restart;
 mod rig;
+mod sync;
 mod table;
 mod watch;
 
@@ -85,6 +86,8 @@ enum Group {
     Agents,
     /// What an agent costs the metadata database, and itself.
     Probes,
+    /// Delivery of a bundle beside `rclone sync`; takes minutes.
+    Sync,
     /// From a new release in the source to a DAG that a real shard can schedule.
     Release,
     /// What the guardrails cost a DAG and a task while Airflow parses.
@@ -111,6 +114,7 @@ impl Group {
             Self::Restart => restart::run(rig, report).await,
             Self::Agents => agents::run(rig, report).await,
             Self::Probes => probes::run(rig, report).await,
+            Self::Sync => sync::run(rig, report).await,
             Self::Release => release::run(report).await,
             Self::Policy => policy::cost(rig, report).await,
             Self::Parsing => policy::parsing(rig, report).await,
