@@ -126,6 +126,15 @@ pub struct AirflowConfig {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "DurationText")]
     pub api_timeout: Duration,
+    /// `core.dags_folder` as Airflow has it, which must be the same on both ends of a move;
+    /// `delivery.dags_folder` where it is not set.
+    pub dags_folder: Option<String>,
+    /// Class of Airflow's secrets backend; empty where there is none. Ends of a move with the same
+    /// one need not have the same Fernet key.
+    pub secrets_backend: String,
+    /// Command that lists providers as `airflow providers list -o json` does, with its arguments, so
+    /// that those of both ends of a move are compared. They are not where it is empty.
+    pub providers_command: Vec<String>,
 }
 
 impl Default for AirflowConfig {
@@ -140,6 +149,9 @@ impl Default for AirflowConfig {
             api_url: None,
             api_ca: None,
             api_timeout: Duration::from_secs(3),
+            dags_folder: None,
+            secrets_backend: String::new(),
+            providers_command: Vec::new(),
         }
     }
 }

@@ -21,6 +21,7 @@ mod delivery;
 pub mod fence_command;
 mod link;
 mod metrics;
+mod moves;
 mod observe;
 mod owners;
 mod probe;
@@ -59,6 +60,7 @@ pub use self::{
 use self::{
     link::{Attachment, Identity, Outbox, Roles},
     metrics::AgentMetrics,
+    moves::{Inspector, keep_inspecting},
     observe::Observer,
     reconcile::{Board, Foreign, Shard, keep_asking, keep_reconciling},
     reporting::keep_reporting,
@@ -155,6 +157,7 @@ pub async fn run(
     let reconciled = Shard::new(&config, board, metrics.clone(), delivery_metrics)?;
     let reconciled = Arc::new(reconciled);
     let (foreign, heard) = Foreign::new();
+    let inspector = Inspector::new(reconciled.metadata());
     let (report_interval, interval) = watch::channel(config.report.interval);
     let (looked, attached) =
         (node.readiness.condition("probes"), node.readiness.condition("router"));
@@ -177,6 +180,9 @@ pub async fn run(
     tasks.spawn_critical("foreign DAGs", asking);
     let reconciling = keep_reconciling(reconciled, roles.orders(), stop.clone());
     tasks.spawn_critical("reconciler", reconciling);
+    let inspecting =
+        keep_inspecting(inspector.clone(), config.clone(), outbox.clone(), stop.clone());
+    tasks.spawn_critical("inspector", inspecting);
     let attachment = Attachment {
         identity: identity(shard.to_string(), VERSION),
         config: config.router.clone(),
@@ -184,6 +190,7 @@ pub async fn run(
         outbox,
         roles,
         foreign: Some(foreign),
+        inspector: Some(inspector),
         report_interval,
         metrics,
         condition: Some(attached),

@@ -114,6 +114,7 @@ impl Simulation {
             outbox: outbox.clone(),
             roles,
             foreign: None,
+            inspector: None,
             report_interval,
             metrics: metrics.clone(),
             condition: None,

@@ -114,6 +114,11 @@ pub struct Transaction {
 }
 
 impl Metadata {
+    /// How to connect to it; none where it is not PostgreSQL.
+    pub(crate) fn options(&self) -> Option<PgConnectOptions> {
+        self.0.options.clone()
+    }
+
     /// Connects when it is first used. No statement runs longer than `timeout`.
     pub fn new(url: &ConnectionUrl, timeout: Duration) -> Result<Self, super::Error> {
         let options = match Target::parse(url, timeout)? {

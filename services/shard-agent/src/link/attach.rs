@@ -20,7 +20,7 @@ use tokio::{
 use tonic::{Code, Status, Streaming};
 
 use super::{Outbox, Roles};
-use crate::{backoff::Backoff, metrics::AgentMetrics, reconcile::Foreign};
+use crate::{backoff::Backoff, metrics::AgentMetrics, moves::Inspector, reconcile::Foreign};
 
 /// How often a report is a full one where the router does not say.
 pub(super) const FULL_INTERVAL: Duration = Duration::from_mins(1);
@@ -63,6 +63,8 @@ pub(crate) struct Attachment {
     pub(crate) roles: Roles,
     /// Who hears of the owners of DAGs; nobody in a simulation.
     pub(crate) foreign: Option<Foreign>,
+    /// Who looks at the shard before a move; nobody in a simulation.
+    pub(crate) inspector: Option<Inspector>,
     pub(crate) report_interval: watch::Sender<Duration>,
     pub(crate) metrics: AgentMetrics,
     /// Told whether a router took the agent in.
@@ -251,9 +253,10 @@ impl Attachment {
                 Some(foreign) => foreign.answered(answer),
                 None => tracing::debug!("the router answered a question that was not asked"),
             },
-            Some(Message::Inspect(_)) => {
-                tracing::debug!("this agent does not inspect its shard for moves yet");
-            }
+            Some(Message::Inspect(question)) => match &self.inspector {
+                Some(inspector) => inspector.ask(question, self.outbox.stream()),
+                None => tracing::debug!("there is no shard to look at"),
+            },
             // Of a newer router: what this version does not know it cannot do.
             None => tracing::debug!("the router said something that this agent does not know"),
         }

@@ -8,7 +8,7 @@
 //! waiting for it. Events wait until the router has kept them; of too many the oldest are dropped.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -16,7 +16,8 @@ use std::{
 };
 
 use airfleet_proto::agent::v1::{
-    AttachRequest, Event, Hello, OwnersQuery, ReportAck, Welcome, attach_request::Message,
+    AttachRequest, Event, Hello, Inspection, OwnersQuery, ReportAck, Welcome,
+    attach_request::Message,
 };
 use futures::Stream;
 
@@ -53,6 +54,8 @@ struct Inner {
     told: Option<(usize, i64)>,
     /// What is to be asked next.
     query: Option<OwnersQuery>,
+    /// Answers to what the router of this stream asked, by namespace.
+    inspections: BTreeMap<String, Inspection>,
     waker: Option<Waker>,
     metrics: AgentMetrics,
 }
@@ -77,6 +80,7 @@ impl Outbox {
             events: VecDeque::new(),
             told: None,
             query: None,
+            inspections: BTreeMap::new(),
             waker: None,
             metrics,
         })))
@@ -118,13 +122,29 @@ impl Outbox {
         inner.wake();
     }
 
+    /// Number of the stream that there is.
+    pub(super) fn stream(&self) -> u64 {
+        self.lock().stream
+    }
+
+    /// What was found on the shard for a move, for whoever asked on `stream`. It takes the place of one of the same namespace that
+    /// was not sent yet, so there are no more than questions wait.
+    pub(crate) fn put_inspection(&self, found: Inspection, stream: u64) {
+        let mut inner = self.lock();
+        if inner.stream != stream {
+            return;
+        }
+        inner.inspections.insert(found.namespace.clone(), found);
+        inner.wake();
+    }
+
     /// Whether a router listens.
     pub(crate) fn is_welcome(&self) -> bool {
         self.lock().welcomed
     }
 
     /// Versions as last observed, for a Hello: of Airflow and of its schema.
-    pub(super) fn versions(&self) -> (String, String) {
+    pub(crate) fn versions(&self) -> (String, String) {
         let inner = self.lock();
         let state = inner.newest.as_ref();
         state.map_or_else(Default::default, |state| {
@@ -140,6 +160,8 @@ impl Outbox {
         inner.welcomed = false;
         inner.told = None;
         inner.query = None;
+        // Whoever asked is gone.
+        inner.inspections.clear();
         inner.wake();
         Outgoing { outbox: self.clone(), stream: inner.stream }
     }
@@ -207,6 +229,9 @@ impl Inner {
         }
         if let Some(query) = self.query.take() {
             return Some(Message::OwnersQuery(query));
+        }
+        if let Some((_, found)) = self.inspections.pop_first() {
+            return Some(Message::Inspection(found));
         }
         if !self.unsent {
             return None;
@@ -289,6 +314,24 @@ mod tests {
         }
         let Some(Message::Report(report)) = next(&mut outgoing) else { panic!("no report") };
         assert_eq!((report.sequence, report.unowned_dags), (1, 3));
+        assert_eq!(next(&mut outgoing), None);
+    }
+
+    #[test]
+    fn what_was_found_is_for_whoever_asked() {
+        let outbox = outbox();
+        let found = |number| Inspection { number, ..Inspection::default() };
+        let mut outgoing = outbox.begin(Hello::default());
+        next(&mut outgoing);
+        outbox.welcome(&welcome());
+        outbox.put_inspection(found(1), 1);
+        outbox.put_inspection(found(2), 1);
+        assert_eq!(next(&mut outgoing), Some(Message::Inspection(found(2))));
+        outbox.put_inspection(found(3), 1);
+        let mut outgoing = outbox.begin(Hello::default());
+        next(&mut outgoing);
+        outbox.welcome(&welcome());
+        outbox.put_inspection(found(4), 1);
         assert_eq!(next(&mut outgoing), None);
     }
 

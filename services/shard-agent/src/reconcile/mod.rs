@@ -142,6 +142,11 @@ impl Shard {
         })
     }
 
+    /// The database that namespaces are fenced in.
+    pub(crate) fn metadata(&self) -> Option<&Metadata> {
+        self.metadata.as_ref()
+    }
+
     fn dags_folder(&self) -> Option<&Path> {
         self.dags_folder.as_deref()
     }

@@ -7,6 +7,7 @@ mod cli;
 mod database;
 mod fence;
 mod large;
+mod moves;
 mod outage;
 mod reconcile;
 mod router;

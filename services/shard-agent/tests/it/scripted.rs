@@ -8,8 +8,9 @@ use std::{
 };
 
 use airfleet_proto::agent::v1::{
-    AttachRequest, AttachResponse, DesiredRole, DesiredRoles, ForeignPrefix, Hello, ObservedRole,
-    OwnersAnswer, Report, ReportAck, TransferRequest, TransferResponse, Welcome,
+    AttachRequest, AttachResponse, DesiredRole, DesiredRoles, ForeignPrefix, Hello, Inspect,
+    Inspection, ObservedRole, OwnersAnswer, Report, ReportAck, TransferRequest, TransferResponse,
+    Welcome,
     agent_service_server::{AgentService, AgentServiceServer},
     attach_request,
     attach_response::Message,
@@ -51,6 +52,7 @@ struct Script {
     goodbyes: usize,
     /// Prefixes that other shards have.
     elsewhere: Vec<ForeignPrefix>,
+    inspections: Vec<Inspection>,
 }
 
 pub(crate) fn welcome(term: i64, report_interval_ms: i64) -> Welcome {
@@ -83,6 +85,7 @@ impl ScriptedRouter {
             reports: vec![],
             goodbyes: 0,
             elsewhere: vec![],
+            inspections: vec![],
         };
         let router = Self {
             address: listener.local_addr().unwrap(),
@@ -135,6 +138,18 @@ impl ScriptedRouter {
                 .send(Ok(AttachResponse { message: Some(Message::DesiredRoles(roles.clone())) }));
         }
         script.roles = Some(roles);
+    }
+
+    /// Asks the agents that are there.
+    pub(crate) fn inspect(&self, question: &Inspect) {
+        for stream in &self.script().streams {
+            let message = Some(Message::Inspect(question.clone()));
+            let _ = stream.send(Ok(AttachResponse { message }));
+        }
+    }
+
+    pub(crate) fn inspections(&self) -> Vec<Inspection> {
+        self.script().inspections.clone()
     }
 
     /// A prefix is of a namespace that another shard has.
@@ -257,7 +272,11 @@ impl ScriptedRouter {
                 let _ = stream.send(Ok(AttachResponse { message }));
                 return;
             }
-            _ => panic!("only reports and questions follow a hello"),
+            Some(attach_request::Message::Inspection(found)) => {
+                script.inspections.push(found);
+                return;
+            }
+            _ => panic!("a hello comes but once"),
         };
         if script.acknowledge {
             let ack = ReportAck {
