@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh            system packages, uv; checks the Rust toolchain
 #   scripts/setup.sh --airflow  ... and the Python environment of Airflow 3.3.2
-#   scripts/setup.sh --all      ... and that of Airflow 2.11.2
+#   scripts/setup.sh --all      ... and that of Airflow 2.11.2, and of moto
 #
 # Safe to repeat: quiet, and done in a moment, when everything is there. Servers
 # are installed to be run privately by the tests: none is started, and those that
@@ -14,6 +14,7 @@ rust_needed=1.95
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 cache=${AIRFLEET_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/airfleet}
 releases=
+emulators=
 
 say() { echo "setup: $*"; }
 fail() {
@@ -24,7 +25,7 @@ fail() {
 for option in "$@"; do
     case $option in
     --airflow) releases=3.3.2 ;;
-    --all) releases="3.3.2 2.11.2" ;;
+    --all) releases="3.3.2 2.11.2" emulators=moto-5.1.22 ;;
     -h | --help)
         sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
         exit
@@ -121,6 +122,9 @@ environment=$root/shared/local/python/environment.sh
 "$environment" uv "$cache" >/dev/null || exit 1
 for release in $releases; do
     "$environment" "$release" "$cache" "$root/shared/local/python/airflow-$release.txt" >/dev/null || exit 1
+done
+for emulator in $emulators; do
+    "$environment" "$emulator" "$cache" "$root/shared/local/python/$emulator.txt" >/dev/null || exit 1
 done
 # Built now, for its build needs the network.
 [ -z "$releases" ] || "$environment" package "$cache" "$root/deploy/airflow" >/dev/null || exit 1

@@ -134,7 +134,7 @@ impl Incoming {
         let entry = Entry {
             path: listed.path.clone(),
             size_bytes: listed.size_bytes,
-            hash: ContentHash(sink.hasher.finalize().into()),
+            hash: sink.hash(),
             tag: listed.tag.clone(),
             executable: listed.executable,
             holds_dags,
@@ -183,6 +183,11 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
+    /// Of what was written so far.
+    pub(crate) fn hash(&self) -> ContentHash {
+        ContentHash(self.hasher.clone().finalize().into())
+    }
+
     /// How many bytes are to come.
     pub(crate) fn left_bytes(&self) -> u64 {
         self.left_bytes

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes the Python environment of one Airflow release and prints its folder as
+# Makes the Python environment of one Airflow release, or of another program
+# (`moto-5.1.22`), and prints its folder as
 # the last line; or builds and installs a package, alone in a folder that goes
 # into PYTHONPATH, and prints that; or only sees to it that there is a uv:
 #
@@ -72,16 +73,20 @@ fi
 
 requirements=$3
 pins=$(sha256sum <"$requirements" | cut -c1-12)
-environment=$cache/airflow-$version-$pins
+case $version in
+[0-9]*) name=airflow-$version what="Airflow $version" ;;
+*) name=$version what=$version ;;
+esac
+environment=$cache/$name-$pins
 if [ ! -f "$environment/.complete" ]; then
     ensure_uv
-    lock "airflow-$version"
+    lock "$name"
 fi
 if [ ! -f "$environment/.complete" ]; then
     export UV_PYTHON_DOWNLOADS=never
     uv python find --quiet 3.11 >/dev/null 2>&1 ||
         fail "python3.11 is missing: apt-get install python3 python3-venv (or: uv python install 3.11)"
-    echo "installing Airflow $version" >&2
+    echo "installing $what" >&2
     # Built in place: an environment cannot be moved. Until the stamp is there it
     # counts as absent.
     rm -rf "$environment"

@@ -11,6 +11,7 @@
 
 mod airflow;
 mod error;
+mod object_store;
 mod port;
 mod postgres;
 mod process;
@@ -28,6 +29,7 @@ pub use airflow::{
     Progress, Stack,
 };
 pub use error::{Error, Result};
+pub use object_store::ObjectStore;
 pub use port::Port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Process, Spec};
@@ -54,6 +56,7 @@ mod tests {
         sendable(&Redis::start_new());
         sendable(&RabbitMq::start_new());
         sendable(&Prometheus::start_new(""));
+        sendable(&ObjectStore::start_new("any"));
         sendable(&Sandbox::create("any"));
     }
 }

@@ -126,17 +126,16 @@ impl Objects {
     async fn fetch_one(&self, file: &Listed, incoming: &Arc<Incoming>) -> Result<Entry, Error> {
         let sum = sum_of(&file.tag).filter(|_| self.etags_are_sums.load(Ordering::Relaxed));
         let (sink, found) = self.read(file, incoming, sum.is_some()).await?;
-        let entry = finish(file, incoming, sink).await?;
         if found == sum {
-            return Ok(entry);
+            return finish(file, incoming, sink).await;
         }
-        let (sink, again) = self.read(file, incoming, true).await?;
-        let second = finish(file, incoming, sink).await?;
+        // Not finished yet: what is in the journal is taken for whole by the next attempt.
+        let (second, again) = self.read(file, incoming, true).await?;
         if again == sum {
             tracing::warn!(source = %self.shown, path = %file.path, "content was damaged on its way; read again");
-            return Ok(second);
+            return finish(file, incoming, second).await;
         }
-        if second.hash != entry.hash {
+        if second.hash() != sink.hash() {
             let message = format!(
                 "{} from {} was read twice and differs each time; look for what stands between",
                 file.path, self.shown
@@ -145,7 +144,7 @@ impl Objects {
         }
         // The same twice, and not the etag: etags of this bucket are something else.
         self.etags_are_sums.store(false, Ordering::Relaxed);
-        Ok(second)
+        finish(file, incoming, second).await
     }
 
     async fn read(

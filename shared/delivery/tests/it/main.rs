@@ -4,4 +4,5 @@ mod folder;
 mod git;
 mod hostile;
 mod killed;
+mod objects;
 mod rig;

@@ -136,7 +136,7 @@ impl Environment {
 }
 
 /// Runs the script that makes `what` of `source`; the folder that it made.
-async fn make(sandbox: &Sandbox, what: &str, source: &Path) -> Result<PathBuf> {
+pub(crate) async fn make(sandbox: &Sandbox, what: &str, source: &Path) -> Result<PathBuf> {
     let output = sandbox
         .run(
             // The caller's own environment tells which package index and which

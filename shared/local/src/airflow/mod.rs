@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 pub use boot::AirflowShardBuilder;
 pub use environment::Environment;
+pub(crate) use environment::make as make_environment;
 use futures::future::join_all;
 pub use settings::DAGS_FOLDER;
 
