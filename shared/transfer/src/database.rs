@@ -117,6 +117,13 @@ impl Tx {
         execute(&mut self.connection, doing, sql).await
     }
 
+    /// Joins by hashing from here on. What a transaction has just written has no statistics: the
+    /// planner takes a hundred thousand rows for one, and joins them by nested loops for minutes.
+    /// Every join of rows of a namespace is by equal keys, and reads ranges of an index.
+    pub(crate) async fn without_nested_loops(&mut self) -> Result<(), Error> {
+        self.execute("set the planner", "SET LOCAL enable_nestloop = off").await.map(drop)
+    }
+
     /// Commits and closes the connection. Where this fails it is not known whether it is
     /// committed; whoever asks again sees.
     pub(crate) async fn commit(mut self) -> Result<(), Error> {

@@ -95,6 +95,8 @@ impl Export {
         let mut tx = database.snapshot().await?;
         // The snapshot is taken by the first statement.
         let _: (bool,) = tx.row("take a snapshot", "SELECT true").await?;
+        // A shard that took the namespace in not long ago may not have counted its rows yet.
+        tx.without_nested_loops().await?;
         let (sender, pieces) = mpsc::channel(AHEAD);
         let mut reading =
             Reading { tx, catalog: catalog.clone(), scope: scope.clone(), options, sender };

@@ -45,6 +45,7 @@ impl Import {
             self.insert(&mut tx, table).await?;
         }
         order::check_fenced(&mut tx.connection, catalog, scope).await?;
+        tx.without_nested_loops().await?;
         let mut sums = Sums::default();
         for table in tables_of(catalog, part).filter(|table| is_compared(table, part)) {
             read_back(&mut tx, catalog, table, scope, &mut sums).await?;
