@@ -95,6 +95,7 @@ RESOLVED=$(grep -c '^shard/' "$FOLDER/resolved")
 printf 'all %s dag_ids of the workflows at once: %s resolved\n' "$(wc -l <"$FOLDER/dag_ids")" "$RESOLVED"
 
 step "A watch shows an assignment change as it happens"
+: >"$FOLDER/watch.log"
 "$AIRFLEET_BIN" watch --count 2 --timeout 60s >"$FOLDER/watch.log" 2>&1 &
 WATCH=$!
 until grep -q . "$FOLDER/watch.log"; do sleep 0.1; kill -0 "$WATCH" || exit 1; done
