@@ -12,24 +12,28 @@
 //! Only the newest commit is fetched, as a difference to the one before. Where a folder of the
 //! repository is delivered, only the blobs of that folder are fetched, if the server can do that.
 
+mod blobs;
+mod command;
+mod names;
+
 use std::{
     collections::HashMap,
     fmt::Write as _,
     path::{Path, PathBuf},
-    process::Stdio,
     sync::Arc,
     time::Duration,
 };
 
-use sha1::{Digest as _, Sha1};
-use sha2::Sha256;
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    process::{Child, Command},
-};
+use sha2::{Digest as _, Sha256};
 
+pub(super) use self::names::Reference;
+use self::{
+    blobs::{BlobHash, Blobs},
+    command::git,
+    names::{is_commit, parse_tree},
+};
 use crate::{
-    bundle::{Entry, Limits, Listed, Listing, Tally, follow_link},
+    bundle::{Entry, Limits, Listed, Listing, follow_link},
     error::{Code, Error, Refusal},
     incoming::Incoming,
     path::BundlePath,
@@ -41,16 +45,12 @@ use crate::{
 const ASK_TIMEOUT: Duration = Duration::from_mins(1);
 /// Time for everything else.
 const FETCH_TIMEOUT: Duration = Duration::from_mins(10);
-/// Most that a command may print, but for blobs.
-const OUTPUT_MAX_BYTES: usize = 32 << 20;
 /// Packs may be larger than what is delivered of them: files that are left out, the odd other folder.
 const PACK_FACTOR: u64 = 4;
 /// Where the commit is kept that was fetched last.
 const HEAD: &str = "refs/airfleet/head";
 /// Longest target of a symbolic link.
 const LINK_MAX_BYTES: u64 = 4096;
-/// Blobs that are read before they are given to be written.
-const PIECE_BYTES: usize = 256 << 10;
 
 /// A ref of a repository, or a folder of it.
 #[derive(Debug, Clone)]
@@ -59,41 +59,6 @@ pub(crate) struct Git {
     reference: Reference,
     /// Empty for the whole repository.
     folder: Arc<str>,
-}
-
-/// What is delivered of a repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reference {
-    /// What the repository offers first.
-    Default,
-    /// A branch or a tag, or a full name such as `refs/heads/main`.
-    Named(Arc<str>),
-    /// One commit, for ever.
-    Commit(Arc<str>),
-}
-
-impl Reference {
-    /// `None` where `text` cannot be the name of anything.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        if text.is_empty() {
-            return Some(Self::Default);
-        }
-        if is_commit(text) {
-            return Some(Self::Commit(text.into()));
-        }
-        // As git itself has it, and never what could be an option or a pattern.
-        let odd = |c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c);
-        let bad = text.starts_with(['-', '/', '.'])
-            || text.ends_with(['/', '.'])
-            || ["..", "//", "@{", "/.", ".lock"].iter().any(|part| text.contains(part))
-            || text.contains(odd);
-        (!bad).then(|| Self::Named(text.into()))
-    }
-}
-
-fn is_commit(text: &str) -> bool {
-    matches!(text.len(), 40 | 64)
-        && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'))
 }
 
 /// A commit, and by what name it can be fetched.
@@ -379,257 +344,6 @@ impl Git {
         }
         Ok(entries)
     }
-
-    async fn run(&self, command: Command, limit: Duration, what: &str) -> Result<String, Error> {
-        self.run_with(command, None, limit, what).await
-    }
-
-    async fn run_with(
-        &self,
-        command: Command,
-        input: Option<Vec<u8>>,
-        limit: Duration,
-        what: &str,
-    ) -> Result<String, Error> {
-        let output = self.output(command, input, limit, what).await?;
-        Ok(String::from_utf8_lossy(&output).into_owned())
-    }
-
-    async fn output(
-        &self,
-        mut command: Command,
-        input: Option<Vec<u8>>,
-        limit: Duration,
-        what: &str,
-    ) -> Result<Vec<u8>, Error> {
-        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = spawn(&mut command)?;
-        let guard = Group::of(&child);
-        let stdout = child.stdout.take().expect("is piped");
-        let mut stderr = child.stderr.take().expect("is piped").take(1 << 16);
-        let stdin = child.stdin.take();
-        let work = async {
-            let mut complaint = Vec::new();
-            let read = async move {
-                let mut output = Vec::new();
-                // Closed after the most that is taken, so that git ends: it would wait for ever for
-                // room in the pipe.
-                stdout.take(OUTPUT_MAX_BYTES as u64).read_to_end(&mut output).await?;
-                Ok(output)
-            };
-            let feed = async {
-                if let (Some(mut stdin), Some(input)) = (stdin, input) {
-                    // It may end before it read everything; its status tells.
-                    let _ = stdin.write_all(&input).await;
-                }
-                Ok(())
-            };
-            let (output, _, ()) = tokio::try_join!(read, stderr.read_to_end(&mut complaint), feed)?;
-            Ok::<_, std::io::Error>((child.wait().await?, output, complaint))
-        };
-        let done = tokio::time::timeout(limit, work).await;
-        let Ok(done) = done else {
-            drop(guard);
-            let message = format!(
-                "git took longer than {} s to {what} {}; check the network",
-                limit.as_secs(),
-                self.url
-            );
-            return Err(Error::source(Code::Timeout, message));
-        };
-        let (status, output, complaint) = done.map_err(|error| self.broken(what, error))?;
-        guard.done();
-        if output.len() >= OUTPUT_MAX_BYTES {
-            let rule = "git lists more of it than can be delivered; split the repository, or deliver \
-                        a folder of it";
-            return Err(Refusal::new(Code::TooManyFiles, "", rule).into());
-        }
-        if status.success() {
-            return Ok(output);
-        }
-        let complaint = tell(&String::from_utf8_lossy(&complaint));
-        let message = if complaint.is_empty() {
-            // Such as SIGXFSZ, where a pack would be larger than is allowed.
-            format!("git cannot {what} {}: {status}; is the repository too large?", self.url)
-        } else {
-            format!("git cannot {what} {}: {complaint}", self.url)
-        };
-        Err(Error::source(Code::SourceUnreachable, message))
-    }
-
-    fn broken(&self, what: &str, error: std::io::Error) -> Error {
-        let message = format!("git stopped while it tried to {what} {}", self.url);
-        Error::source_because(Code::SourceUnreachable, message, error)
-    }
-
-    fn unread(&self, error: ReadError) -> Error {
-        match error {
-            ReadError::Io(error) => self.broken("read", error),
-            ReadError::Odd(answer) => {
-                let message = format!("git cannot read {}: {}", self.url, tell(&answer));
-                Error::source(Code::SourceCorrupt, message)
-            }
-        }
-    }
-}
-
-/// `git`, with everything off that a stranger's repository or an odd environment could turn on, and
-/// with the operator's own settings for proxies, helpers and keys.
-fn git(repository: Option<&Path>, file_max_bytes: Option<u64>) -> Command {
-    let mut command = match file_max_bytes {
-        // git has no bound of its own. 512 is the unit of ulimit.
-        Some(bytes) => {
-            let mut command = Command::new("sh");
-            command.args(["-c", r#"ulimit -f "$1" && shift && exec git "$@""#, "sh"]);
-            command.arg((bytes / 512).max(1).to_string());
-            command
-        }
-        None => Command::new("git"),
-    };
-    for name in [
-        "GIT_DIR",
-        "GIT_WORK_TREE",
-        "GIT_INDEX_FILE",
-        "GIT_OBJECT_DIRECTORY",
-        "GIT_NAMESPACE",
-        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-        "GIT_TRACE",
-        "GIT_CURL_VERBOSE",
-        "GIT_TRACE_CURL",
-    ] {
-        command.env_remove(name);
-    }
-    command
-        .env("LC_ALL", "C")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GCM_INTERACTIVE", "never")
-        .env("GIT_OPTIONAL_LOCKS", "0")
-        .env("GIT_NO_LAZY_FETCH", "1")
-        .env("GIT_ALLOW_PROTOCOL", "https:ssh:file");
-    if std::env::var_os("GIT_SSH_COMMAND").is_none() && std::env::var_os("GIT_SSH").is_none() {
-        command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=10");
-    }
-    command.args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]);
-    command.args(["-c", "gc.autoDetach=false", "-c", "maintenance.auto=false"]);
-    command.args(["-c", "transfer.fsckObjects=false", "-c", "protocol.version=2"]);
-    if let Some(repository) = repository {
-        // The agent's own, whoever owns the volume that it lies on.
-        command.arg("-c").arg(format!("safe.directory={}", repository.display()));
-        command.arg("--git-dir").arg(repository);
-    }
-    command.process_group(0).kill_on_drop(true);
-    command
-}
-
-fn spawn(command: &mut Command) -> Result<Child, Error> {
-    command.spawn().map_err(|error| {
-        let message = "git cannot be run; install it beside the agent to deliver from repositories";
-        Error::source_because(Code::GitMissing, message, error)
-    })
-}
-
-/// Ends a command with all that it started, if it was not waited for.
-struct Group(Option<rustix::process::Pid>);
-
-impl Group {
-    fn of(child: &Child) -> Self {
-        Self(child.id().and_then(|id| rustix::process::Pid::from_raw(id as i32)))
-    }
-
-    fn done(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // It may have ended by itself.
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
-    }
-}
-
-/// What git says, in a line, without what a URL may carry before its host.
-fn tell(complaint: &str) -> String {
-    let mut text = String::new();
-    for line in complaint.lines().filter(|line| !line.trim().is_empty()).take(4) {
-        if !text.is_empty() {
-            text.push_str("; ");
-        }
-        for (number, part) in line.split("://").enumerate() {
-            let authority = part.split(['/', '\'', '"', ' ']).next().unwrap_or_default();
-            let part = match authority.rfind('@') {
-                Some(at) if number > 0 => &part[at + 1..],
-                _ => part,
-            };
-            let _ = write!(text, "{}{part}", if number > 0 { "://" } else { "" });
-        }
-    }
-    text.chars().filter(|c| !c.is_control()).take(600).collect()
-}
-
-/// What `ls-tree -r -z -l` prints: files, and symbolic links apart.
-fn parse_tree(output: &[u8], limits: &Limits) -> Result<(Vec<Listed>, Vec<Listed>), Error> {
-    let odd = || Error::source(Code::SourceCorrupt, "git lists the tree in an unknown way");
-    let (mut files, mut links) = (Vec::new(), Vec::new());
-    let mut tally = Tally::new(limits);
-    for record in output.split(|byte| *byte == 0).filter(|record| !record.is_empty()) {
-        let tab = record.iter().position(|byte| *byte == b'\t').ok_or_else(odd)?;
-        let head = std::str::from_utf8(&record[..tab]).map_err(|_| odd())?;
-        let mut words = head.split_ascii_whitespace();
-        let (Some(mode), Some(_), Some(id), Some(size)) =
-            (words.next(), words.next(), words.next(), words.next())
-        else {
-            return Err(odd());
-        };
-        let path = BundlePath::parse_bytes(&record[tab + 1..])?;
-        if path.is_left_out() {
-            continue;
-        }
-        if mode == "160000" {
-            let rule = "is a submodule; submodules are not delivered, copy their files";
-            return Err(Refusal::new(Code::Submodule, path.as_str(), rule).into());
-        }
-        let size_bytes = size.parse().map_err(|_| odd())?;
-        let executable = mode == "100755";
-        tally.add(&path, size_bytes)?;
-        let file = Listed { path, size_bytes, tag: id.into(), executable };
-        if mode == "120000" { links.push(file) } else { files.push(file) }
-    }
-    Ok((files, links))
-}
-
-/// The id of a blob, as git computes it.
-enum BlobHash {
-    Sha1(Sha1),
-    Sha256(Sha256),
-}
-
-impl BlobHash {
-    fn new(file: &Listed) -> Self {
-        let head = format!("blob {}\0", file.size_bytes);
-        if file.tag.len() == 64 {
-            Self::Sha256(Sha256::new().chain_update(head))
-        } else {
-            Self::Sha1(Sha1::new().chain_update(head))
-        }
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sha1(hash) => hash.update(bytes),
-            Self::Sha256(hash) => hash.update(bytes),
-        }
-    }
-
-    fn finish(self) -> String {
-        match self {
-            Self::Sha1(hash) => hex(&hash.finalize()),
-            Self::Sha256(hash) => hex(&hash.finalize()),
-        }
-    }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -639,170 +353,5 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-enum ReadError {
-    Io(std::io::Error),
-    Odd(String),
-}
-
-/// A `git cat-file --batch` that was asked for blobs in order.
-struct Blobs {
-    _child: Child,
-    feed: tokio::task::JoinHandle<()>,
-    output: BufReader<tokio::process::ChildStdout>,
-    left_bytes: u64,
-    ended: bool,
-}
-
-impl Blobs {
-    fn start(repository: &Path, files: &[Listed]) -> Result<Self, Error> {
-        let mut command = git(Some(repository), None);
-        command.args(["cat-file", "--batch"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = spawn(&mut command)?;
-        let mut stdin = child.stdin.take().expect("is piped");
-        let output = BufReader::with_capacity(1 << 16, child.stdout.take().expect("is piped"));
-        let mut wanted = String::with_capacity(files.len() * 41);
-        for file in files {
-            wanted.push_str(&file.tag);
-            wanted.push('\n');
-        }
-        let feed = tokio::spawn(async move {
-            // Ends with the child, which tells by its output.
-            let _ = stdin.write_all(wanted.as_bytes()).await;
-        });
-        Ok(Self { _child: child, feed, output, left_bytes: 0, ended: true })
-    }
-
-    /// Goes to the blob of `file`, which must be the next one.
-    async fn begin(&mut self, file: &Listed) -> Result<(), ReadError> {
-        debug_assert!(self.ended, "the blob before was read to its end");
-        let mut line = String::new();
-        timely((&mut self.output).take(200).read_line(&mut line)).await?;
-        if line.trim_end() != format!("{} blob {}", file.tag, file.size_bytes) {
-            return Err(ReadError::Odd(line));
-        }
-        (self.left_bytes, self.ended) = (file.size_bytes, false);
-        Ok(())
-    }
-
-    /// The next piece of the blob.
-    async fn piece(&mut self) -> Result<Option<Vec<u8>>, ReadError> {
-        if self.ended {
-            return Ok(None);
-        }
-        if self.left_bytes == 0 {
-            self.ended = true;
-            return match timely(self.output.read_u8()).await? {
-                b'\n' => Ok(None),
-                _ => Err(ReadError::Odd("a blob is longer than its size".to_owned())),
-            };
-        }
-        let mut piece = vec![0; self.left_bytes.min(PIECE_BYTES as u64) as usize];
-        timely(self.output.read_exact(&mut piece)).await?;
-        self.left_bytes -= piece.len() as u64;
-        Ok(Some(piece))
-    }
-}
-
-async fn timely<T>(work: impl Future<Output = std::io::Result<T>>) -> Result<T, ReadError> {
-    match tokio::time::timeout(ASK_TIMEOUT, work).await {
-        Ok(result) => result.map_err(ReadError::Io),
-        Err(_) => Err(ReadError::Io(std::io::ErrorKind::TimedOut.into())),
-    }
-}
-
-impl Drop for Blobs {
-    fn drop(&mut self) {
-        self.feed.abort();
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_refs_are_names_and_nothing_else() {
-        for text in ["main", "feature/x", "v1.2.3", "refs/heads/main", "a@b"] {
-            assert_eq!(Reference::parse(text), Some(Reference::Named(text.into())), "{text}");
-        }
-        for text in [
-            "--upload-pack=touch /tmp/x",
-            "-x",
-            "a..b",
-            "a b",
-            "a:b",
-            "a~1",
-            "a^",
-            "a*",
-            "/a",
-            "a/",
-            "a.lock",
-            "a@{1}",
-            "a\nb",
-            "a//b",
-            ".a",
-            "a/.b",
-            "a\\b",
-            "[a]",
-            "?",
-        ] {
-            assert_eq!(Reference::parse(text), None, "{text}");
-        }
-        let commit = "0123456789abcdef0123456789abcdef01234567";
-        assert_eq!(Reference::parse(commit), Some(Reference::Commit(commit.into())));
-        assert_eq!(Reference::parse(""), Some(Reference::Default));
-    }
-
-    #[test]
-    fn what_git_complains_of_carries_no_credentials() {
-        let told =
-            tell("fatal: unable to access 'https://me:hunter2@git.example.net/x.git/': no\n\n");
-        assert_eq!(told, "fatal: unable to access 'https://git.example.net/x.git/': no");
-        assert_eq!(tell("a\nb\u{1b}[31m\n"), "a; b[31m");
-        assert_eq!(tell("ssh://git@host/a@b and a@b"), "ssh://host/a@b and a@b");
-    }
-
-    #[test]
-    fn trees_are_read_and_submodules_refused() {
-        let id = "0123456789abcdef0123456789abcdef01234567";
-        let tree = format!(
-            "100644 blob {id}     12\tdags/a b.py\0100755 blob {id}       0\trun.sh\0\
-             120000 blob {id}       4\tlink.py\0"
-        );
-        let limits = Limits::default();
-        let (files, links) = parse_tree(tree.as_bytes(), &limits).expect("is plain");
-        let names: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
-        assert_eq!(names, ["dags/a b.py", "run.sh"]);
-        assert_eq!((files[0].size_bytes, files[1].executable, links.len()), (12, true, 1));
-
-        let sub = format!("160000 commit {id}       -\tshared\0");
-        let error = parse_tree(sub.as_bytes(), &limits).expect_err("is no file");
-        assert_eq!(error.code(), Code::Submodule);
-        let out = format!("100644 blob {id}       1\ta/../../b.py\0");
-        let error = parse_tree(out.as_bytes(), &limits).expect_err("leaves");
-        assert_eq!(error.code(), Code::PathUnsafe);
-        assert!(parse_tree(b"nonsense\0", &limits).is_err());
-    }
-
-    #[test]
-    fn blobs_are_hashed_as_git_hashes_them() {
-        let file = |tag: &str, size_bytes| Listed {
-            path: BundlePath::parse("a").expect("is plain"),
-            size_bytes,
-            tag: tag.into(),
-            executable: false,
-        };
-        let hash = |tag: &str, bytes: &[u8]| {
-            let mut hash = BlobHash::new(&file(tag, bytes.len() as u64));
-            hash.update(bytes);
-            hash.finish()
-        };
-        assert_eq!(hash("", b"hello\n"), "ce013625030ba8dba906f756967f9e9ca394464a");
-        let long = "0".repeat(64);
-        assert_eq!(
-            hash(&long, b"hello\n"),
-            "2cf8d83d9ee29543b34a87727421fdecb7e3f3a183d337639025de576db9ebb4"
-        );
-    }
-}
+mod tests;
