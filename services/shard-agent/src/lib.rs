@@ -154,7 +154,9 @@ pub async fn run(
     let outbox = Outbox::new(FULL_INTERVAL, metrics.clone());
     let board = Board::new(outbox.clone(), roles.owners(), metrics.clone());
     let delivery_metrics = DeliveryMetrics::new(&node.metrics);
-    let reconciled = Shard::new(&config, board, metrics.clone(), delivery_metrics)?;
+    let (uplink, uplinked) = watch::channel(None);
+    let reconciled =
+        Shard::new(&config, &shard, board, metrics.clone(), delivery_metrics, uplinked)?;
     let reconciled = Arc::new(reconciled);
     let (foreign, heard) = Foreign::new();
     let inspector = Inspector::new(reconciled.metadata());
@@ -191,6 +193,7 @@ pub async fn run(
         roles,
         foreign: Some(foreign),
         inspector: Some(inspector),
+        uplink,
         report_interval,
         metrics,
         condition: Some(attached),

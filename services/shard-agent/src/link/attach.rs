@@ -7,7 +7,7 @@ use airfleet_proto::agent::v1::{
     attach_response::Message,
 };
 use airfleet_runtime::{
-    client::Replicas,
+    client::{Replicas, Transport},
     config::ClientConfig,
     health::Condition,
     lifecycle::Shutdown,
@@ -65,6 +65,8 @@ pub(crate) struct Attachment {
     pub(crate) foreign: Option<Foreign>,
     /// Who looks at the shard before a move; nobody in a simulation.
     pub(crate) inspector: Option<Inspector>,
+    /// The way to the router that took the agent in, for rows of moves.
+    pub(crate) uplink: watch::Sender<Option<Transport>>,
     pub(crate) report_interval: watch::Sender<Duration>,
     pub(crate) metrics: AgentMetrics,
     /// Told whether a router took the agent in.
@@ -95,6 +97,7 @@ impl Attachment {
             }
             let End::Lost(status) = end else { break };
             self.outbox.close();
+            self.uplink.send_replace(None);
             failures += 1;
             self.complain(&address, &status);
             let problem = Problem::from(&status);
@@ -196,6 +199,7 @@ impl Attachment {
         let address = self.replicas.current_address();
         tracing::info!(address, term = welcome.term, ?interval, "attached to the router");
         self.outbox.welcome(welcome);
+        self.uplink.send_replace(Some(self.replicas.current()));
     }
 
     async fn converse(&self, mut incoming: Streaming<AttachResponse>) -> End {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use airfleet_proto::agent::v1::{
-    AttachRequest, Event, Hello, Inspection, OwnersQuery, ReportAck, Welcome,
+    AttachRequest, Event, Hello, Inspection, MoveEvidence, OwnersQuery, ReportAck, Welcome,
     attach_request::Message,
 };
 use futures::Stream;
@@ -56,6 +56,8 @@ struct Inner {
     query: Option<OwnersQuery>,
     /// Answers to what the router of this stream asked, by namespace.
     inspections: BTreeMap<String, Inspection>,
+    /// What is known of moves by namespace, and whether it was told on this stream.
+    evidence: BTreeMap<String, (MoveEvidence, bool)>,
     waker: Option<Waker>,
     metrics: AgentMetrics,
 }
@@ -81,6 +83,7 @@ impl Outbox {
             told: None,
             query: None,
             inspections: BTreeMap::new(),
+            evidence: BTreeMap::new(),
             waker: None,
             metrics,
         })))
@@ -120,6 +123,21 @@ impl Outbox {
         let mut inner = self.lock();
         inner.query = Some(query);
         inner.wake();
+    }
+
+    /// What is seen of a move. Told at once where it is news, and first thing on a new stream.
+    pub(crate) fn put_evidence(&self, seen: MoveEvidence) {
+        let mut inner = self.lock();
+        if inner.evidence.get(&seen.namespace).is_some_and(|(known, _)| *known == seen) {
+            return;
+        }
+        inner.evidence.insert(seen.namespace.clone(), (seen, false));
+        inner.wake();
+    }
+
+    /// The namespace is not moved any more.
+    pub(crate) fn drop_evidence(&self, namespace: &str) {
+        self.lock().evidence.remove(namespace);
     }
 
     /// Number of the stream that there is.
@@ -162,6 +180,7 @@ impl Outbox {
         inner.query = None;
         // Whoever asked is gone.
         inner.inspections.clear();
+        inner.evidence.values_mut().for_each(|(_, told)| *told = false);
         inner.wake();
         Outgoing { outbox: self.clone(), stream: inner.stream }
     }
@@ -226,6 +245,10 @@ impl Inner {
         }
         if !self.welcomed {
             return None;
+        }
+        if let Some((seen, told)) = self.evidence.values_mut().find(|(_, told)| !told) {
+            *told = true;
+            return Some(Message::MoveEvidence(seen.clone()));
         }
         if let Some(query) = self.query.take() {
             return Some(Message::OwnersQuery(query));
@@ -333,6 +356,32 @@ mod tests {
         outbox.welcome(&welcome());
         outbox.put_inspection(found(4), 1);
         assert_eq!(next(&mut outgoing), None);
+    }
+
+    #[test]
+    fn what_is_seen_of_a_move_comes_first_and_once_on_each_stream() {
+        let outbox = outbox();
+        outbox.put(state(1));
+        let seen = |revision| MoveEvidence { revision, ..MoveEvidence::default() };
+        outbox.put_evidence(seen(1));
+        let mut outgoing = outbox.begin(Hello::default());
+        next(&mut outgoing);
+        outbox.welcome(&welcome());
+        assert_eq!(next(&mut outgoing), Some(Message::MoveEvidence(seen(1))));
+        assert!(matches!(next(&mut outgoing), Some(Message::Report(_))));
+        outbox.put_evidence(seen(1));
+        assert_eq!(next(&mut outgoing), None);
+        outbox.put_evidence(seen(2));
+        assert_eq!(next(&mut outgoing), Some(Message::MoveEvidence(seen(2))));
+        let mut outgoing = outbox.begin(Hello::default());
+        next(&mut outgoing);
+        outbox.welcome(&welcome());
+        assert_eq!(next(&mut outgoing), Some(Message::MoveEvidence(seen(2))));
+        outbox.drop_evidence("");
+        let mut outgoing = outbox.begin(Hello::default());
+        next(&mut outgoing);
+        outbox.welcome(&welcome());
+        assert!(matches!(next(&mut outgoing), Some(Message::Report(_))));
     }
 
     fn event(id: usize) -> Event {

@@ -26,7 +26,7 @@ use std::{
 use airfleet_domain::{
     ids::{Generation, NamespaceName, Prefix, Revision},
     manifest::Workload,
-    moves::Seen,
+    moves::{Seen, Task},
     roles::{Desired, Role},
 };
 use airfleet_proto::{agent::v1 as wire, convert};
@@ -37,7 +37,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::owners::Owners;
+use crate::{moves, owners::Owners};
 
 /// Most namespaces of one shard. What goes beyond is left out, and said so.
 const NAMESPACES_MAX: usize = 100_000;
@@ -64,6 +64,9 @@ pub(crate) struct Order {
     pub(crate) workload: Workload,
     /// Revision of that manifest.
     pub(crate) manifest_revision: i64,
+    /// What else to do, while the namespace is moved.
+    #[serde(default)]
+    pub(crate) task: Option<Task>,
     /// Whether the router has no word for it (any more).
     pub(crate) quarantined: bool,
 }
@@ -72,6 +75,11 @@ impl Order {
     /// Its place among all orders of the namespace.
     pub(crate) fn place(&self) -> Seen {
         Seen { generation: self.desired.generation, revision: self.revision }
+    }
+
+    /// What to do in a move. In quarantine nothing.
+    pub(crate) fn task(&self) -> Option<&Task> {
+        self.task.as_ref().filter(|_| !self.quarantined)
     }
 
     /// What to be. In quarantine that is as little as can be without deleting anything.
@@ -361,12 +369,17 @@ fn insert(orders: &mut Orders, told: wire::DesiredRole) -> Option<NamespaceName>
     if let Some(bad) = bad.first() {
         tracing::warn!(%name, prefix = ?short(bad), "passing over a malformed prefix");
     }
+    let task = told.r#move.as_ref().and_then(moves::wire::task);
+    if told.r#move.is_some() && task.is_none() {
+        tracing::warn!(%name, "passing over a part in a move that this agent does not know");
+    }
     let order = Order {
         desired: Desired { role, generation: Generation(told.generation) },
         revision: Revision(told.revision),
         prefixes,
         workload: told.workload.map(Into::into).unwrap_or_default(),
         manifest_revision: told.manifest_revision,
+        task,
         quarantined: false,
     };
     let known = orders.get(&name).map(Order::place);

@@ -58,6 +58,16 @@ impl Board {
         self.0.roles.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
+    /// What is seen of a move of a namespace.
+    pub(super) fn sees(&self, seen: wire::MoveEvidence) {
+        self.0.outbox.put_evidence(seen);
+    }
+
+    /// A namespace is not moved any more.
+    pub(super) fn is_not_moved(&self, name: &NamespaceName) {
+        self.0.outbox.drop_evidence(name.as_str());
+    }
+
     /// The shard no longer has a role for it.
     pub(super) fn let_go(&self, name: &NamespaceName) {
         self.change(|roles| Arc::make_mut(roles).remove(name).is_some());

@@ -20,6 +20,7 @@
 mod board;
 mod findings;
 mod foreign;
+mod moving;
 mod pass;
 mod retention;
 mod rules;
@@ -34,8 +35,8 @@ use std::{
 };
 
 use airfleet_delivery::Roller;
-use airfleet_domain::ids::NamespaceName;
-use airfleet_runtime::lifecycle::Shutdown;
+use airfleet_domain::ids::{NamespaceName, ShardName};
+use airfleet_runtime::{client::Transport, lifecycle::Shutdown};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -58,6 +59,7 @@ use crate::{
     delivery::DeliveryMetrics,
     link::{Order, Orders},
     metrics::AgentMetrics,
+    moves::Mover,
     secrets::{BadKey, Cipher, SecretFiles},
 };
 
@@ -75,6 +77,8 @@ const PASSES_AT_ONCE: usize = 64;
 pub(crate) struct Shard {
     /// None where there is no database to fence in.
     metadata: Option<Metadata>,
+    /// None where rows cannot be moved.
+    mover: Option<Mover>,
     /// None where somebody else brings the files.
     roller: Option<Roller>,
     dags_folder: Option<PathBuf>,
@@ -111,19 +115,24 @@ impl Shard {
     /// Nothing is touched yet.
     pub(crate) fn new(
         config: &AgentConfig,
+        name: &ShardName,
         board: Board,
         metrics: AgentMetrics,
         delivery_metrics: DeliveryMetrics,
+        router: watch::Receiver<Option<Transport>>,
     ) -> Result<Self, SetUpError> {
         let metadata = config.airflow.metadata_url.as_ref();
         let metadata = metadata
             .map(|url| Metadata::new(url, config.airflow.metadata_timeout))
             .transpose()
             .map_err(SetUpError::Metadata)?;
+        let mover =
+            metadata.as_ref().and_then(|metadata| Mover::new(name.clone(), metadata, router));
         let key = config.secrets.fernet_key.as_ref().map_or("", |key| key.expose());
         let dags = config.delivery.dags_folder.as_deref();
         Ok(Self {
             metadata,
+            mover,
             roller: config.delivery.roller(),
             dags_folder: config.delivery.dags_folder.clone(),
             rules: dags.map(|dags| RulesFile::new(dags, &config.shard)),

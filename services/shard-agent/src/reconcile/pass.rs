@@ -12,7 +12,7 @@ use airfleet_proto::agent::v1 as wire;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Shard, rules::Entry};
+use super::{Shard, moving::SeenOfMove, rules::Entry};
 use crate::{
     airflow::{
         fence::{
@@ -31,7 +31,7 @@ use crate::{
 const STEPS_MAX: usize = 16;
 
 /// Time for what is asked of the metadata database at once, with waiting for a turn.
-const METADATA_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const METADATA_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a pass waits for transactions that began before the fence closed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(5);
@@ -71,6 +71,8 @@ pub(super) struct Outcome {
     pub(super) drift: Vec<wire::Drift>,
     /// The role was reached in this pass, and so many DAGs run.
     pub(super) reached_now: Option<i64>,
+    /// What was seen of the move that the order names.
+    pub(super) seen_of_move: Option<SeenOfMove>,
     /// Code, message and whether somebody should look.
     pub(super) events: Vec<(&'static str, String, bool)>,
 }
@@ -82,8 +84,10 @@ pub(super) struct Memory {
     /// Of the manifest that the shard was last brought to.
     pub(super) manifest_revision: i64,
     delivery_failed: bool,
-    /// Heartbeat of the scheduler when nothing of the namespace ran, as far as that was so since.
-    quiet_since: Option<i64>,
+    /// The first look in this role at which nothing of the namespace ran, as far as that was so since.
+    pub(super) quiet: Option<(Role, airfleet_transfer::drain::Look)>,
+    /// When its source was last asked.
+    brought_at: Option<Instant>,
 }
 
 /// One pass.
@@ -112,11 +116,18 @@ impl Pass<'_> {
             obstacle: None,
             drift: Vec::new(),
             reached_now: None,
+            seen_of_move: None,
             events: Vec::new(),
         };
         if let Err(problem) = self.converge(memory, &mut outcome, is_let_go).await {
             outcome.obstacle = Some(problem);
             outcome.ending = Ending::Waiting(DRAIN_PAUSE);
+        }
+        match self.see(memory, &outcome).await {
+            Ok(seen) => outcome.seen_of_move = seen,
+            Err(problem) => {
+                outcome.obstacle.get_or_insert(problem);
+            }
         }
         outcome
     }
@@ -139,6 +150,7 @@ impl Pass<'_> {
         let mut excused = (false, false);
         let started = Instant::now();
         let mut fenced_anew = false;
+        let mut rows_are_gone = false;
         let mut steps = 0;
         while steps < STEPS_MAX {
             let mut look = self.look(metadata, desired, &declared, memory).await?;
@@ -193,7 +205,7 @@ impl Pass<'_> {
                         sleep(SETTLE_PAUSE).await;
                         continue;
                     }
-                    self.close(metadata, desired, outcome).await?;
+                    self.close(metadata, desired, &look, outcome).await?;
                 }
                 Some(Step::Settle) => {
                     let settled = self.settle(metadata, desired.role, &declared, outcome).await;
@@ -224,24 +236,17 @@ impl Pass<'_> {
                     return Ok(());
                 }
                 Some(Step::Open) => {
-                    let order = self.gate_order(desired);
-                    let opened = limited_gate(async {
-                        let mut tx = metadata.begin().await?;
-                        let running = gate::open(&mut tx, order).await?;
-                        tx.commit().await?;
-                        Ok(running)
-                    });
-                    opened.await?;
+                    self.open(metadata, desired, &look).await?;
+                }
+                Some(Step::Reach) if desired.role == Role::Absent && !rows_are_gone => {
+                    rows_are_gone = self.remove_rows(outcome).await?;
+                    if !rows_are_gone {
+                        outcome.ending = Ending::Waiting(DRAIN_PAUSE);
+                        return Ok(());
+                    }
                 }
                 Some(Step::Reach) => {
-                    let order = self.gate_order(desired);
-                    limited_gate(async {
-                        let mut tx = metadata.begin().await?;
-                        gate::reached(&mut tx, order).await?;
-                        tx.commit().await?;
-                        Ok(())
-                    })
-                    .await?;
+                    self.reach(metadata, desired).await?;
                     outcome.reached_now = Some(look.sight.listed.min(look.sight.unpaused));
                 }
             }
@@ -339,19 +344,14 @@ impl Pass<'_> {
             if trigger == TriggerState::Missing {
                 // Its tables may be missing too.
                 tx.rollback().await;
-                return Ok((trigger, Sight::default(), objects::Found::default(), None));
+                return Ok((trigger, Sight::default(), objects::Found::default()));
             }
             let sight = gate::look(&mut tx, namespace, prefixes).await?;
             let objects = objects::look(&mut tx, &self.shard.cipher, namespace, declared).await?;
-            let activity = match desired.role {
-                Role::Sealed => Some(gate::activity(&mut tx, prefixes).await?),
-                _ => None,
-            };
             tx.rollback().await;
-            Ok((trigger, sight, objects, activity))
+            Ok((trigger, sight, objects))
         });
-        let (trigger, sight, objects, activity) =
-            seen.await.map_err(|error| metadata_problem(&error))?;
+        let (trigger, sight, objects) = seen.await.map_err(|error| metadata_problem(&error))?;
         let (changes, differences) =
             judge(namespace, declared, &objects, self.order.workload.drift);
         let of_objects = match (changes.is_empty(), objects.owned.is_empty()) {
@@ -361,17 +361,11 @@ impl Pass<'_> {
         };
         let of_rules = self.rules_presence(desired.role).await?;
         let release = self.current().await?;
-        let is_drained = match activity {
-            Some((0, heartbeat)) => {
-                let since = *memory.quiet_since.get_or_insert(heartbeat);
-                heartbeat > since
-            }
-            Some(_) => {
-                memory.quiet_since = None;
-                false
-            }
-            None => false,
-        };
+        let is_sealed = sight
+            .reached
+            .is_some_and(|(role, at, _)| role == desired.role && at == desired.generation.0);
+        let is_drained =
+            desired.role == Role::Sealed && (is_sealed || self.is_drained(memory).await?);
         let found = Found {
             fence: sight.order.map(|(_, at)| FenceFound {
                 place: Seen {
@@ -447,13 +441,18 @@ impl Pass<'_> {
         &self,
         metadata: &Metadata,
         desired: Desired,
+        look: &Look,
         outcome: &mut Outcome,
     ) -> Result<(), Problem> {
         let order = self.gate_order(desired);
-        let paused = limited_gate(async {
-            let mut tx = metadata.begin().await?;
-            let paused = gate::close(&mut tx, order).await?;
-            tx.commit().await?;
+        let moving = self.moving().await?.filter(|_| look.sight.is_open());
+        let paused = limited_step(async {
+            let mut tx = begin(metadata).await?;
+            let paused = gate::close(&mut tx, order).await.map_err(gate_problem)?;
+            if let Some(moving) = &moving {
+                moving.note_stop(&mut tx).await?;
+            }
+            commit(tx).await?;
             Ok(paused)
         })
         .await?;
@@ -463,6 +462,41 @@ impl Pass<'_> {
             outcome.events.push(("FENCED", message, false));
         }
         Ok(())
+    }
+
+    /// Lifts the fence. In a move, what came due while it was closed is made up for.
+    async fn open(
+        &self,
+        metadata: &Metadata,
+        desired: Desired,
+        look: &Look,
+    ) -> Result<(), Problem> {
+        let order = self.gate_order(desired);
+        let moving = self.moving().await?.filter(|_| !look.sight.is_open());
+        limited_step(async {
+            let mut tx = begin(metadata).await?;
+            gate::open(&mut tx, order).await.map_err(gate_problem)?;
+            if let Some(moving) = &moving {
+                moving.start(&mut tx).await?;
+            }
+            commit(tx).await
+        })
+        .await
+    }
+
+    /// Records that the role is reached, and with SEALED up to where the namespace came.
+    async fn reach(&self, metadata: &Metadata, desired: Desired) -> Result<(), Problem> {
+        let order = self.gate_order(desired);
+        let moving = self.moving().await?.filter(|_| desired.role == Role::Sealed);
+        limited_step(async {
+            let mut tx = begin(metadata).await?;
+            gate::reached(&mut tx, order).await.map_err(gate_problem)?;
+            if let Some(moving) = &moving {
+                moving.seal(&mut tx).await?;
+            }
+            commit(tx).await
+        })
+        .await
     }
 
     /// Rules, pools, variables and connections, as far as they are known.
@@ -510,6 +544,7 @@ impl Pass<'_> {
             None
         };
         let started = Instant::now();
+        memory.brought_at = Some(started);
         // Until it is known to have gone well, also where it is interrupted.
         memory.delivery_failed = true;
         let synced = roller.sync(self.name, source).await;
@@ -568,7 +603,11 @@ impl Pass<'_> {
         }
         let follows = matches!(role, Role::Active | Role::Staged)
             && (look.release.is_some() || self.order.workload.source.is_some());
-        let is_due = follows && outcome.obstacle.is_none() && outcome.reached_now.is_none();
+        // While it is moved it is looked at more often than sources are asked.
+        let is_early = self.order.task().is_some()
+            && memory.brought_at.is_some_and(|at| at.elapsed() < self.shard.interval);
+        let is_due =
+            follows && !is_early && outcome.obstacle.is_none() && outcome.reached_now.is_none();
         if is_due && let Err(problem) = self.bring(memory, outcome).await {
             outcome.obstacle = Some(problem);
         }
@@ -695,7 +734,25 @@ async fn limited<T>(
 async fn limited_gate<T>(work: impl Future<Output = Result<T, GateError>>) -> Result<T, Problem> {
     let late = GateError::Metadata(metadata::Error::Late(METADATA_LIMIT));
     let done = timeout(METADATA_LIMIT, work).await.unwrap_or(Err(late));
-    done.map_err(|error| match error {
+    done.map_err(gate_problem)
+}
+
+/// Runs what changes more than the fence, within a limit.
+async fn limited_step<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    let late = || metadata_problem(&metadata::Error::Late(METADATA_LIMIT));
+    timeout(METADATA_LIMIT, work).await.unwrap_or_else(|_| Err(late()))
+}
+
+async fn begin(metadata: &Metadata) -> Result<metadata::Transaction, Problem> {
+    metadata.begin().await.map_err(|error| metadata_problem(&error))
+}
+
+async fn commit(tx: metadata::Transaction) -> Result<(), Problem> {
+    tx.commit().await.map_err(|error| metadata_problem(&error))
+}
+
+fn gate_problem(error: GateError) -> Problem {
+    match error {
         GateError::Metadata(error) => metadata_problem(&error),
         GateError::Overtaken { .. } => Problem {
             code: "ORDER_OVERTAKEN".to_owned(),
@@ -707,10 +764,10 @@ async fn limited_gate<T>(work: impl Future<Output = Result<T, GateError>>) -> Re
             message: error.to_string(),
             is_lasting: true,
         },
-    })
+    }
 }
 
-fn metadata_problem(error: &metadata::Error) -> Problem {
+pub(super) fn metadata_problem(error: &metadata::Error) -> Problem {
     let (code, is_lasting) = match error {
         metadata::Error::Unsupported => ("METADATA_UNSUPPORTED", true),
         metadata::Error::UnknownRevision(_) => ("SCHEMA_UNKNOWN", true),

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant as Clock},
 };
 
-use airfleet_domain::{ids::NamespaceName, roles::Role};
+use airfleet_domain::{
+    ids::{Generation, NamespaceName},
+    roles::{Observed, Role},
+};
 use airfleet_proto::{agent::v1 as wire, common::v1 as common};
 use jiff::Timestamp;
 use tokio::{
@@ -19,10 +22,18 @@ use super::{
     retention::Keeper,
     spread,
 };
-use crate::{backoff::Backoff, link::Order, report::timestamp};
+use crate::{
+    backoff::Backoff,
+    link::Order,
+    moves::{Key, Transfer},
+    report::timestamp,
+};
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MOST: Duration = Duration::from_secs(20);
+
+/// How often a namespace is looked at, at least, while it is moved.
+const MOVE_PAUSE: Duration = Duration::from_millis(500);
 
 /// An obstacle as it is told: with how long and how often it was met.
 #[derive(Debug)]
@@ -43,6 +54,12 @@ pub(super) struct Worker {
     retention: Keeper,
     /// When the present order came, until its role is reached.
     ordered_at: Option<Clock>,
+    /// Rows on their way, in a move.
+    transfer: Option<Transfer>,
+    /// Whether its end was seen.
+    saw_end: bool,
+    /// Whether nothing is kept of moves that are over.
+    is_tidy: bool,
 }
 
 impl Worker {
@@ -60,6 +77,9 @@ impl Worker {
             backoff: Backoff::new(BACKOFF_FIRST, BACKOFF_MOST),
             retention: Keeper::default(),
             ordered_at: Some(Clock::now()),
+            transfer: None,
+            saw_end: false,
+            is_tidy: false,
         }
     }
 
@@ -94,15 +114,58 @@ impl Worker {
             let Some(outcome) = outcome else { continue };
             if is_let_go && outcome.ending == Ending::Settled {
                 shard.board.let_go(&self.name);
+                shard.board.is_not_moved(&self.name);
                 return self.name;
             }
-            let due = self.tell(&order, &outcome).await;
-            let is_at_rest = outcome.ending == Ending::Settled && !is_let_go;
+            self.transfer(&order, &outcome);
+            let mut due = self.tell(&order, &outcome).await;
+            if order.task().is_some() {
+                due = due.min(Instant::now() + MOVE_PAUSE);
+            }
+            let is_at_rest =
+                outcome.ending == Ending::Settled && !is_let_go && order.task().is_none();
+            let sees_end = self.transfer.is_some() && !self.saw_end;
+            let transfer = self.transfer.as_mut();
+            let ended = async {
+                match transfer {
+                    Some(transfer) if sees_end => transfer.ended().await,
+                    _ => std::future::pending().await,
+                }
+            };
             self.retention.keep(&shard, &self.name, &order, is_at_rest);
             tokio::select! {
                 () = sleep_until(due) => {}
                 Ok(()) = self.orders.changed() => {}
+                () = ended => self.saw_end = true,
             }
+        }
+    }
+
+    /// Begins what the order says to send or take in, once the role for it is reached; ends what it
+    /// no longer says.
+    fn transfer(&mut self, order: &Order, outcome: &Outcome) {
+        let wanted = order.task().and_then(|task| {
+            let transfer = task.transfer?;
+            let (move_id, side, attempt) = (task.move_id.clone(), task.side, task.attempt);
+            Some(Key { move_id, side, attempt, task: transfer })
+        });
+        if self.transfer.as_ref().map(Transfer::key) != wanted.as_ref() {
+            self.transfer = None;
+            self.saw_end = false;
+        }
+        if let Some(transfer) = &self.transfer {
+            transfer.ordered(order.place());
+            return;
+        }
+        let (Some(key), Some(mover)) = (wanted, &self.shard.mover) else { return };
+        let reached = outcome.sight.as_ref().and_then(|sight| sight.reached);
+        let is_reached = outcome.ending == Ending::Settled
+            && reached.is_some_and(|(role, generation, _)| {
+                Observed { role, generation: Generation(generation) }.is(order.effective())
+            });
+        let pass = Pass { shard: &self.shard, name: &self.name, order };
+        if let (true, Ok(scope)) = (is_reached, pass.scope()) {
+            self.transfer = Some(Transfer::begin(mover, scope, key, order.place()));
         }
     }
 
@@ -167,6 +230,22 @@ impl Worker {
             }
         };
         self.meet(outcome.obstacle.clone());
+        let pass = Pass { shard: &self.shard, name: &self.name, order };
+        let obstacle = self.met.as_ref().map(Met::wire);
+        if order.task().is_some() {
+            self.is_tidy = false;
+            if let Some(seen) = pass.evidence(outcome, obstacle, self.transfer.as_ref()) {
+                board.sees(seen);
+            }
+        } else {
+            board.is_not_moved(&self.name);
+            if !self.is_tidy && outcome.ending == Ending::Settled {
+                match pass.tidy().await {
+                    Ok(()) => self.is_tidy = true,
+                    Err(problem) => tracing::debug!(namespace = name, "{}", problem.message),
+                }
+            }
+        }
         if let Some(sight) = &outcome.sight {
             let (role, generation, at) = match sight.reached {
                 Some((role, generation, at)) => (common::Role::from(role), generation, Some(at)),
@@ -251,5 +330,6 @@ fn absent(order: &Order) -> Order {
     let mut order = order.clone();
     order.desired.role = Role::Absent;
     order.quarantined = false;
+    order.task = None;
     order
 }

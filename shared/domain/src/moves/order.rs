@@ -86,7 +86,8 @@ impl Side {
 }
 
 /// What a shard does in a move beside being in its role.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Task {
     /// The move.
     pub move_id: MoveId,

@@ -255,17 +255,24 @@ pub async fn let_go(tx: &mut Transaction, order: Order<'_>) -> Result<(), GateEr
     Ok(())
 }
 
-/// Task instances of a namespace that may still change something (they run, or a worker or the
-/// triggerer may take them up), and when a scheduler last beat, in microseconds since 1970-01-01 UTC.
-/// A scheduler may be about to queue a task that it found before; when it has beaten again it is not.
-pub async fn activity(tx: &mut Transaction, prefixes: &[String]) -> Result<(i64, i64), Error> {
-    tx.query_as(
-        "SELECT (SELECT count(*) FROM {schema}.task_instance d WHERE d.state IN              ('queued', 'running', 'restarting', 'deferred')              AND EXISTS (SELECT FROM unnest($1) p WHERE starts_with(d.dag_id, p))),            coalesce((SELECT CAST(extract(epoch FROM max(latest_heartbeat)) * 1000000 AS bigint)              FROM {schema}.job WHERE job_type = 'SchedulerJob' AND state = 'running'), 0)",
-    )
-    .bind(prefixes.to_vec())
-    .fetch_one(tx.connection())
-    .await
-    .map_err(Error::of("look at what runs"))
+/// DAGs of a namespace that are not stale, sorted by bytes, at most so many.
+pub(crate) async fn listed(
+    tx: &mut Transaction,
+    prefixes: &[String],
+    at_most: usize,
+) -> Result<Vec<String>, Error> {
+    let is_listed = tx.line().listed();
+    let rows: Vec<(String,)> = tx
+        .query_as(&format!(
+            "SELECT CAST(d.dag_id AS text) FROM {{schema}}.dag d \
+             WHERE {OF_NAMESPACE} AND {is_listed} \
+             ORDER BY d.dag_id COLLATE \"C\" LIMIT {at_most}"
+        ))
+        .bind(prefixes.to_vec())
+        .fetch_all(tx.connection())
+        .await
+        .map_err(Error::of("list DAGs"))?;
+    Ok(rows.into_iter().map(|(dag_id,)| dag_id).collect())
 }
 
 /// Writes that the role of the last order is reached completely.

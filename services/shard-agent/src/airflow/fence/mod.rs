@@ -2,7 +2,7 @@
 //!
 //! Responsible for the tables and the trigger that keep a namespace paused which this shard does
 //! not own, whatever a user, a script or an Airflow command does: see [`install`], `install.sql`
-//! and ADR 9. What moves namespaces through it is in [`gate`].
+//! and ADR 9. `install_2.sql` adds a table of what is noted of moves. What moves namespaces through it is in [`gate`].
 //!
 //! # What holds
 //! - A DAG whose longest registered prefix is not open is paused, or becomes so in the transaction
@@ -24,4 +24,4 @@ pub use self::setup::{
 };
 
 /// Version of the tables and functions that this agent brings.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;

@@ -7,6 +7,9 @@ use super::{
 
 const INSTALL: &str = include_str!("install.sql");
 
+/// What version 2 adds.
+const INSTALL_2: &str = include_str!("install_2.sql");
+
 /// The trigger; apart from the rest because it locks the table of DAGs for a moment.
 const TRIGGER: &str = "CREATE TRIGGER airfleet_keep_paused \
      BEFORE INSERT OR UPDATE OF is_paused ON {schema}.dag \
@@ -26,7 +29,7 @@ GRANT UPDATE ON {schema}.dag TO {role};
 GRANT INSERT, UPDATE, DELETE ON {schema}.slot_pool, {schema}.variable, {schema}.connection TO {role};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role};
 GRANT INSERT, UPDATE, DELETE ON {schema}.airfleet_role, {schema}.airfleet_fence,
-  {schema}.airfleet_pause, {schema}.airfleet_owned TO {role};
+  {schema}.airfleet_pause, {schema}.airfleet_owned, {schema}.airfleet_move TO {role};
 ";
 
 /// Taken while the fence is installed or removed, so that agents do not do it at once.
@@ -148,6 +151,7 @@ pub async fn install(metadata: &Metadata, grant_to: Option<&str>) -> Result<Inst
     let works = current && trigger == TriggerState::Works;
     if !works {
         tx.batch("install the fence", INSTALL).await?;
+        tx.batch("install the fence", INSTALL_2).await?;
         // The trigger hides its own errors, by denying.
         tx.batch("try the fence", "SELECT {schema}.airfleet_fenced('dag')").await?;
         tx.execute(
@@ -263,7 +267,8 @@ pub async fn remove(metadata: &Metadata, force: bool) -> Result<Removal, RemoveE
     };
     let rest = "DROP FUNCTION {schema}.airfleet_fenced(text); \
                 DROP TABLE {schema}.airfleet_fence_version, {schema}.airfleet_role, \
-                  {schema}.airfleet_fence, {schema}.airfleet_pause, {schema}.airfleet_owned";
+                  {schema}.airfleet_fence, {schema}.airfleet_pause, {schema}.airfleet_owned; \
+                DROP TABLE IF EXISTS {schema}.airfleet_move";
     tx.batch("drop the fence's tables", rest).await?;
     tx.commit().await?;
     Ok(removal)
