@@ -102,6 +102,7 @@ impl Tally {
 
 /// On its way.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a few hundred of them live at a time")]
 enum Message {
     Order { to: usize, order: Order },
     Evidence { from: usize, evidence: Evidence },
