@@ -15,6 +15,7 @@ with DAG(
 
     @task(pool="hello_pool")
     def greet() -> str:
+        """Says where it is."""
         return "hello from an Airfleet shard"
 
     greet()
