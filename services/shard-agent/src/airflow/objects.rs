@@ -114,6 +114,10 @@ pub(crate) struct Declared {
     pub(crate) digest: String,
 }
 
+/// All that is declared for a namespace. None is declared too, and left as it is: what it is to be
+/// cannot be known at present.
+pub(crate) type Declarations = BTreeMap<Key, Option<Declared>>;
+
 /// What is noted of a thing that Airfleet made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Owned {
@@ -139,7 +143,7 @@ pub(crate) async fn look(
     tx: &mut Transaction,
     cipher: &Cipher,
     namespace: &str,
-    declared: &BTreeMap<Key, Declared>,
+    declared: &Declarations,
 ) -> Result<Found, Error> {
     rows::look(tx, cipher, namespace, declared).await
 }

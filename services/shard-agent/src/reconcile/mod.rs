@@ -22,6 +22,7 @@ mod findings;
 mod foreign;
 mod moving;
 mod pass;
+mod problem;
 mod retention;
 mod rules;
 mod worker;

@@ -10,9 +10,12 @@ use airfleet_domain::{
 };
 use airfleet_proto::{agent::v1 as wire, common::v1 as common};
 use airfleet_transfer::{Catalog, Scope, cursor, drain, removal};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use super::pass::{METADATA_LIMIT, Memory, Outcome, Pass, Problem, metadata_problem};
+use super::{
+    pass::{Memory, Outcome, Pass},
+    problem::{Problem, limited},
+};
 use crate::{
     airflow::metadata::{self, Transaction},
     moves::{End, Mover, Notes, Transfer, notes, wire as convert},
@@ -80,15 +83,14 @@ impl Pass<'_> {
         let (Some(task), Some(mover)) = (self.order.task(), &self.shard.mover) else {
             return Ok(None);
         };
-        let catalog = mover.catalog().await.map_err(|error| transfer_problem(&error))?;
+        let catalog = mover.catalog().await?;
         let scope = self.scope()?;
         let place = self.order.place();
         Ok(Some(Moving { task, name: self.name, place, mover, catalog, scope }))
     }
 
     pub(super) fn scope(&self) -> Result<Scope, Problem> {
-        let scope = Scope::new(self.name.clone(), self.order.prefixes.clone());
-        scope.map_err(|error| transfer_problem(&error))
+        Ok(Scope::new(self.name.clone(), self.order.prefixes.clone())?)
     }
 
     /// Whether nothing of the namespace can change anything any more. In a move, what only waits
@@ -104,13 +106,11 @@ impl Pass<'_> {
 
     async fn look_at_tasks(&self, mover: &Mover) -> Result<drain::Look, Problem> {
         let scope = self.scope()?;
-        let looking = async {
+        limited(async {
             let catalog = mover.catalog().await?;
             drain::look(mover.database(), &catalog, &scope).await
-        };
-        let late = || metadata_problem(&metadata::Error::Late(METADATA_LIMIT));
-        let looked = timeout(METADATA_LIMIT, looking).await.map_err(|_| late())?;
-        looked.map_err(|error| transfer_problem(&error))
+        })
+        .await
     }
 
     /// What is to be said of the move, once a pass is over.
@@ -130,23 +130,18 @@ impl Pass<'_> {
             None
         };
         let prefixes = &self.order.prefixes;
-        let reading = async {
+        let reading = limited(async {
             let mut tx = moving.mover.metadata().begin().await?;
             let notes = notes::of(&mut tx, self.name, &moving.task.move_id).await?;
             let dag_ids = crate::airflow::fence::gate::listed(&mut tx, prefixes, DAGS_MAX + 1);
             let dag_ids = dag_ids.await?;
             tx.rollback().await;
-            Ok((notes, dag_ids))
-        };
-        let late = metadata::Error::Late(METADATA_LIMIT);
-        let read = timeout(METADATA_LIMIT, reading).await.unwrap_or(Err(late));
-        let (notes, dag_ids) = read.map_err(|error| metadata_problem(&error))?;
+            Ok::<_, metadata::Error>((notes, dag_ids))
+        });
+        let (notes, dag_ids) = reading.await?;
         if dag_ids.len() > DAGS_MAX {
-            return Err(Problem {
-                code: "TOO_MANY_DAGS".to_owned(),
-                message: format!("the namespace has more than {DAGS_MAX} DAGs; split it"),
-                is_lasting: true,
-            });
+            let message = format!("the namespace has more than {DAGS_MAX} DAGs; split it");
+            return Err(Problem::lasting("TOO_MANY_DAGS", message));
         }
         Ok(Some(SeenOfMove { dag_ids, drain, notes }))
     }
@@ -215,8 +210,7 @@ impl Pass<'_> {
         if self.order.task().is_some() {
             return Ok(true);
         }
-        let failed = |error: airfleet_transfer::Error| transfer_problem(&error);
-        let catalog = mover.catalog().await.map_err(failed)?;
+        let catalog = mover.catalog().await?;
         let scope = self.scope()?;
         let until = Instant::now() + REMOVAL_LIMIT;
         let mut rows = 0;
@@ -235,7 +229,7 @@ impl Pass<'_> {
                 {
                     break Some(error);
                 }
-                Err(error) => return Err(failed(error)),
+                Err(error) => return Err(error.into()),
             }
             if Instant::now() >= until {
                 return Ok(false);
@@ -254,16 +248,14 @@ impl Pass<'_> {
     /// Forgets what is kept of moves of the namespace, once no order names one any more.
     pub(super) async fn tidy(&self) -> Result<(), Problem> {
         let Some(mover) = &self.shard.mover else { return Ok(()) };
-        let failed = |error: metadata::Error| metadata_problem(&error);
-        let mut tx = mover.metadata().begin().await.map_err(failed)?;
-        let Some(noted) = notes::last(&mut tx, self.name).await.map_err(failed)? else {
+        let mut tx = mover.metadata().begin().await?;
+        let Some(noted) = notes::last(&mut tx, self.name).await? else {
             tx.rollback().await;
             return Ok(());
         };
-        let forgotten = mover.forget(&noted.move_id).await;
-        forgotten.map_err(|error| transfer_problem(&error))?;
-        notes::forget(&mut tx, self.name).await.map_err(failed)?;
-        tx.commit().await.map_err(failed)
+        mover.forget(&noted.move_id).await?;
+        notes::forget(&mut tx, self.name).await?;
+        Ok(tx.commit().await?)
     }
 }
 
@@ -284,19 +276,18 @@ impl Moving<'_> {
     /// In the transaction that seals: what only waited for a worker is set back, and how far each
     /// DAG came is noted.
     pub(super) async fn seal(&self, tx: &mut Transaction) -> Result<(), Problem> {
-        let failed = |error: airfleet_transfer::Error| transfer_problem(&error);
         let mut notes = self.notes(tx).await?;
         self.take_time(tx).await?;
         let (catalog, scope) = (&self.catalog, &self.scope);
         let reset = drain::reset(tx.connection(), catalog, scope, self.place).await;
-        let reset = reset.map_err(failed)?;
+        let reset = reset?;
         // A worker may have taken one up in between: what is left is not sealed then.
-        let left = drain::look_in(tx.connection(), catalog, scope).await.map_err(failed)?;
+        let left = drain::look_in(tx.connection(), catalog, scope).await?;
         if !left.drain.is_idle() {
             let Drain { running, queued, deferred, .. } = left.drain;
-            return Err(failed(airfleet_transfer::Error::NotDrained { running, queued, deferred }));
+            return Err(airfleet_transfer::Error::NotDrained { running, queued, deferred }.into());
         }
-        let marks = cursor::marks(tx.connection(), catalog, scope).await.map_err(failed)?;
+        let marks = cursor::marks(tx.connection(), catalog, scope).await?;
         tracing::info!(namespace = %self.name, reset, "sealed");
         notes.marks = Some(marks);
         self.write(tx, &notes).await
@@ -305,7 +296,6 @@ impl Moving<'_> {
     /// In the transaction that lifts the fence: runs that came due meanwhile are made up for, and
     /// how far each DAG came is noted.
     pub(super) async fn start(&self, tx: &mut Transaction) -> Result<(), Problem> {
-        let failed = |error: airfleet_transfer::Error| transfer_problem(&error);
         let mut notes = self.notes(tx).await?;
         self.take_time(tx).await?;
         let now_us = self.now_us(tx).await?;
@@ -313,7 +303,7 @@ impl Moving<'_> {
         // Of a source that was lost nobody knows when it stopped.
         if let Some(stopped_at_us) = notes.stopped_at_us {
             let made = cursor::make_up(tx.connection(), catalog, scope, stopped_at_us, now_us);
-            let made = made.await.map_err(failed)?;
+            let made = made.await?;
             if !made.uncertain.is_empty() {
                 tracing::warn!(
                     namespace = %self.name, dags = ?made.uncertain,
@@ -323,38 +313,27 @@ impl Moving<'_> {
             let inserted = made.inserted.into_iter();
             notes.inserted = inserted.map(|run| (run.dag_id, run.logical_date_us)).collect();
         }
-        let marks = cursor::marks(tx.connection(), catalog, scope).await.map_err(failed)?;
+        let marks = cursor::marks(tx.connection(), catalog, scope).await?;
         notes.start_marks = Some(marks);
         notes.started_at_us = Some(self.now_us(tx).await?);
         self.write(tx, &notes).await
     }
 
     async fn notes(&self, tx: &mut Transaction) -> Result<Notes, Problem> {
-        let noted = notes::of(tx, self.name, &self.task.move_id).await;
-        noted.map_err(|error| metadata_problem(&error))
+        Ok(notes::of(tx, self.name, &self.task.move_id).await?)
     }
 
     async fn write(&self, tx: &mut Transaction, noted: &Notes) -> Result<(), Problem> {
-        let written = notes::write(tx, self.name, noted).await;
-        written.map_err(|error| metadata_problem(&error))
+        Ok(notes::write(tx, self.name, noted).await?)
     }
 
     async fn now_us(&self, tx: &mut Transaction) -> Result<i64, Problem> {
-        notes::now_us(tx).await.map_err(|error| metadata_problem(&error))
+        Ok(notes::now_us(tx).await?)
     }
 
     /// What follows may go through all runs of the namespace.
     async fn take_time(&self, tx: &mut Transaction) -> Result<(), Problem> {
         let limit = format!("SET LOCAL statement_timeout = {}", LONG_STATEMENT.as_millis());
-        let set = tx.batch("allow more time", &limit).await;
-        set.map_err(|error| metadata_problem(&error))
-    }
-}
-
-fn transfer_problem(error: &airfleet_transfer::Error) -> Problem {
-    Problem {
-        code: error.code().to_owned(),
-        message: crate::words::chain(error),
-        is_lasting: !error.is_transient() && error.code() != "NOT_DRAINED",
+        Ok(tx.batch("allow more time", &limit).await?)
     }
 }

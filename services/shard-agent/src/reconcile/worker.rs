@@ -18,7 +18,8 @@ use tokio::{
 
 use super::{
     Shard,
-    pass::{Ending, Memory, Outcome, Pass, Problem, counted},
+    pass::{Ending, Memory, Outcome, Pass, counted},
+    problem::Problem,
     retention::Keeper,
     spread,
 };
@@ -92,7 +93,8 @@ impl Worker {
             let current = self.orders.borrow_and_update().clone();
             let is_let_go = current.is_none();
             let order = match current.or_else(|| last.clone()).or_else(|| first.clone()) {
-                Some(order) if is_let_go => Arc::new(absent(&order)),
+                // It was ABSENT, else it would be quarantined; and no move holds it any more.
+                Some(order) if is_let_go => Arc::new(Order { task: None, ..(*order).clone() }),
                 Some(order) => order,
                 None => return self.name,
             };
@@ -323,13 +325,4 @@ impl Met {
             since_time: Some(timestamp(self.since)),
         }
     }
-}
-
-/// What a namespace is brought to that the router lets go: all of it gone, at the same place.
-fn absent(order: &Order) -> Order {
-    let mut order = order.clone();
-    order.desired.role = Role::Absent;
-    order.quarantined = false;
-    order.task = None;
-    order
 }

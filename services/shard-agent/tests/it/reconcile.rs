@@ -1,191 +1,18 @@
 //! The agent brings a real metadata database and a real folder to what a router tells it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+mod fixture;
+mod killed;
 
-use airfleet_local::{AirflowShard, AirflowVersion};
+use std::fs;
+
+use airfleet_local::AirflowVersion;
 use airfleet_proto::{
-    agent::v1::{DesiredRole, DesiredRoles, ObservedRole, Workload},
-    common::v1::{Connection, DagSource, Enforcement, Guardrails, Pool, Role, Variable},
-};
-use airfleet_runtime::config::Secret;
-use airfleet_shard_agent::AgentConfig;
-use tempfile::TempDir;
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::Command,
+    agent::v1::ObservedRole,
+    common::v1::{Connection, Enforcement, Role, Variable},
 };
 
-use crate::{
-    RunningAgent,
-    database::{agent_of, database, query},
-    eventually,
-    scripted::ScriptedRouter,
-};
-
-const KEY: &str = "hQ1Q0cOJW0PyTvDqSGbMZAVQyAnQ2cRrxK0QHd2vHBE=";
-
-/// A shard's database, its DAGs folder, sources, and a router.
-struct Fixture {
-    shard: AirflowShard,
-    router: ScriptedRouter,
-    home: TempDir,
-    told: std::cell::Cell<i64>,
-}
-
-/// What is told of namespace `pay`, or of another.
-#[derive(Clone)]
-struct Told {
-    namespace: &'static str,
-    role: Role,
-    generation: i64,
-    workload: Workload,
-}
-
-impl Fixture {
-    async fn new(version: AirflowVersion) -> Self {
-        let shard = database(version).await;
-        let home = tempfile::tempdir().unwrap();
-        for folder in ["dags", "state", "secrets/pay", "sources"] {
-            fs::create_dir_all(home.path().join(folder)).unwrap();
-        }
-        let router = ScriptedRouter::start().await;
-        Self { shard, router, home, told: std::cell::Cell::new(0) }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.home.path().join(name)
-    }
-
-    fn config(&self) -> AgentConfig {
-        let mut config = agent_of(&self.shard, &self.router);
-        config.state_dir = Some(self.path("state"));
-        config.delivery.dags_folder = Some(self.path("dags"));
-        config.delivery.source_folders = vec![self.path("sources")];
-        config.delivery.interval = Duration::from_millis(300);
-        config.secrets.folder = Some(self.path("secrets"));
-        config.secrets.fernet_key = Some(Secret::new(KEY));
-        config
-    }
-
-    /// Writes a file of a namespace's source.
-    fn source(&self, namespace: &str, file: &str, text: &str) {
-        let folder = self.path("sources").join(namespace);
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(file), text).unwrap();
-    }
-
-    fn workload(&self, namespace: &str) -> Workload {
-        Workload {
-            owners: vec!["team".to_owned()],
-            source: Some(DagSource {
-                uri: self.path("sources").join(namespace).display().to_string(),
-                ..DagSource::default()
-            }),
-            pools: vec![pool(&format!("{namespace}_pool"), 4)],
-            guardrails: Some(Guardrails {
-                queues: vec!["default".to_owned()],
-                ..Guardrails::default()
-            }),
-            ..Workload::default()
-        }
-    }
-
-    fn pay(&self, role: Role, generation: i64) -> Told {
-        Told { namespace: "pay", role, generation, workload: self.workload("pay") }
-    }
-
-    /// Tells all there is.
-    fn tell(&self, all: &[Told]) {
-        let number = self.told.get() + 1;
-        self.told.set(number);
-        let role = |told: &Told| DesiredRole {
-            namespace: told.namespace.to_owned(),
-            prefixes: vec![format!("{}__", told.namespace)],
-            role: told.role.into(),
-            generation: told.generation,
-            workload: Some(told.workload.clone()),
-            manifest_revision: number,
-            revision: number,
-            ..DesiredRole::default()
-        };
-        let roles = all.iter().map(role).collect();
-        let (term, sequence) = (1, number);
-        self.router.tell(DesiredRoles { term, sequence, full: true, roles, ..Default::default() });
-    }
-
-    async fn reached(&self, namespace: &str, role: Role, generation: i64) -> ObservedRole {
-        let revision = self.told.get();
-        let is = move |seen: &ObservedRole| {
-            seen.role() == role
-                && seen.target_role() == role
-                && seen.generation == generation
-                && seen.manifest_revision == revision
-        };
-        self.router.role(namespace, &format!("{namespace} is {role:?}"), is).await
-    }
-
-    /// DAGs as Airflow's DAG processor writes them; each begins as told.
-    async fn add_dags(&self, dags: &[(&str, bool)]) {
-        for (dag, paused) in dags {
-            let sql = format!(
-                "INSERT INTO dag_bundle (name, active) VALUES ('b', true) ON CONFLICT DO NOTHING; \
-                 INSERT INTO dag (dag_id, is_paused, is_stale, bundle_name, timetable_type, \
-                   partition_mapper_info, max_active_tasks, max_consecutive_failed_dag_runs, \
-                   has_task_concurrency_limits) \
-                 VALUES ('{dag}', {paused}, false, 'b', '', '{{}}', 16, 0, false)"
-            );
-            query(&self.shard, &sql).await;
-        }
-    }
-
-    async fn running(&self) -> Vec<String> {
-        let sql = "SELECT dag_id FROM dag WHERE NOT is_paused ORDER BY dag_id COLLATE \"C\"";
-        query(&self.shard, sql).await.lines().map(str::to_owned).collect()
-    }
-
-    async fn pools(&self) -> Vec<String> {
-        let sql =
-            "SELECT pool || ' ' || slots FROM slot_pool WHERE pool <> 'default_pool' ORDER BY 1";
-        query(&self.shard, sql).await.lines().map(str::to_owned).collect()
-    }
-
-    fn delivered(&self, file: &str) -> Option<String> {
-        fs::read_to_string(self.path("dags").join(file)).ok()
-    }
-
-    fn rules(&self) -> serde_json::Value {
-        let path = self.path("dags/.airfleet/guardrails.json");
-        serde_json::from_slice(&fs::read(path).unwrap_or_else(|_| b"{}".to_vec())).unwrap()
-    }
-
-    /// Writes the settings for an agent of its own process.
-    fn settings(&self) -> PathBuf {
-        let path = self.path("agent.toml");
-        let text = format!(
-            "shard = 'shard-a'\nstate_dir = '{state}'\n[router]\nendpoints = ['http://{router}']\n\
-             [airflow]\nmetadata_url = '{metadata}'\n\
-             [delivery]\ndags_folder = '{dags}'\nsource_folders = ['{sources}']\ninterval = '300ms'\n\
-             [secrets]\nfolder = '{secrets}'\nfernet_key = '{KEY}'\n\
-             [server]\nlisten = '127.0.0.1:0'\n[telemetry]\nfilter = 'airfleet_shard_agent=debug,info'\n",
-            state = self.path("state").display(),
-            router = self.router.address(),
-            metadata = self.shard.metadata_url(),
-            dags = self.path("dags").display(),
-            sources = self.path("sources").display(),
-            secrets = self.path("secrets").display(),
-        );
-        fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-fn pool(name: &str, slots: i64) -> Pool {
-    Pool { name: name.to_owned(), slots, ..Pool::default() }
-}
+use self::fixture::{Fixture, KEY, Told, pool};
+use crate::{RunningAgent, database::query, eventually};
 
 fn drift(seen: &ObservedRole) -> Vec<(&str, bool)> {
     seen.drift.iter().map(|one| (one.code.as_str(), one.tolerated)).collect()
@@ -255,7 +82,9 @@ async fn a_namespace_goes_through_its_life() {
     fixture.reached("pay", Role::Quiesced, 2).await;
     assert_eq!(fixture.running().await, ["other"]);
     fixture.source("pay", "a.py", "# 3");
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The next order is brought about in a pass that began after the source changed.
+    fixture.tell(&[fixture.pay(Role::Quiesced, 2)]);
+    fixture.reached("pay", Role::Quiesced, 2).await;
     assert_eq!(fixture.delivered("pay/a.py").as_deref(), Some("# 2"));
 
     // Back, as it was.
@@ -267,7 +96,15 @@ async fn a_namespace_goes_through_its_life() {
     })
     .await;
 
-    // Given up, and forgotten.
+    // Given up, and forgotten; also its pool, although a task would like to try again in it.
+    let waiting = "INSERT INTO dag_run (dag_id, run_id, run_type, state, run_after, clear_number, \
+          updated_at, span_status) \
+        VALUES ('pay__a', 'r', 'manual', 'failed', now(), 0, now(), 'ended'); \
+        INSERT INTO task_instance (id, task_id, dag_id, run_id, map_index, try_number, state, pool, \
+          pool_slots, queue, max_tries, updated_at) \
+        VALUES (gen_random_uuid(), 't', 'pay__a', 'r', -1, 1, 'up_for_retry', 'pay_pool', 1, \
+          'default', 0, now())";
+    query(&fixture.shard, waiting).await;
     fixture.tell(&[fixture.pay(Role::Retired, 4)]);
     fixture.reached("pay", Role::Retired, 4).await;
     assert_eq!(fixture.running().await, ["other"]);
@@ -328,7 +165,7 @@ async fn what_somebody_changed_is_put_right_or_told() {
         .router
         .role("pay", "drift is told", |seen| drift(seen) == [("POOL_MISSING", true)])
         .await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // It is told at the end of a pass.
     assert!(fixture.pools().await.is_empty());
     // What the manifest changes is brought about all the same.
     pay.workload.pools = vec![pool("pay_pool", 5)];
@@ -384,6 +221,7 @@ async fn secrets_come_from_the_agents_own_files() {
     fs::remove_file(fixture.path("secrets/pay/token")).unwrap();
     fixture.router.role("pay", "a secret is missing again", is).await;
     assert_eq!(fixture.running().await, ["pay__a"]);
+    assert_eq!(opened(query(&fixture.shard, variable).await), "hunter4");
     let told = format!("{:?}", fixture.router.reports());
     assert!(!told.contains("hunter"), "a secret was told");
     agent.stop().await;
@@ -482,8 +320,15 @@ async fn it_goes_on_without_a_router_and_obeys_no_old_one() {
     fixture.reached("pay", Role::Active, 5).await;
     assert_eq!(fixture.running().await, ["pay__a"]);
     // An order that was overtaken is not obeyed.
-    fixture.tell(&[fixture.pay(Role::Retired, 4)]);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    fixture.source("ads", "a.py", "# 1");
+    let ads = Told {
+        namespace: "ads",
+        role: Role::Staged,
+        generation: 1,
+        workload: fixture.workload("ads"),
+    };
+    fixture.tell(&[fixture.pay(Role::Retired, 4), ads]);
+    fixture.reached("ads", Role::Staged, 1).await;
     assert_eq!(fixture.running().await, ["pay__a"]);
     agent.stop().await;
 
@@ -519,87 +364,6 @@ async fn the_database_restarts_under_it() {
     fixture.reached("pay", Role::Quiesced, 2).await;
     assert!(fixture.running().await.is_empty());
     agent.stop().await;
-}
-
-/// Runs an agent in a process of its own until it is about to do its `nth` step since it started,
-/// and kills it so long after. Says whether it came so far.
-async fn kill_at(settings: &Path, nth: usize, after: Duration) -> bool {
-    let mut agent = Command::new(env!("CARGO_BIN_EXE_airfleet-agent"))
-        .arg("--config")
-        .arg(settings)
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(agent.stderr.take().unwrap()).lines();
-    let mut other = BufReader::new(agent.stdout.take().unwrap()).lines();
-    let mut steps = 0;
-    let came_so_far = tokio::time::timeout(Duration::from_secs(20), async {
-        loop {
-            let line = tokio::select! {
-                Ok(Some(line)) = lines.next_line() => line,
-                Ok(Some(line)) = other.next_line() => line,
-                else => panic!("the agent ended"),
-            };
-            steps += usize::from(line.contains("step=Some"));
-            if steps == nth {
-                return true;
-            }
-            if line.contains("step=None") {
-                return false;
-            }
-        }
-    });
-    let came_so_far = came_so_far.await.unwrap_or(false);
-    tokio::time::sleep(after).await;
-    agent.kill().await.unwrap();
-    came_so_far
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_at_every_step_it_gets_there() {
-    let fixture = Fixture::new(AirflowVersion::V3_3_2).await;
-    fixture.add_dags(&[("pay__a", false), ("pay__b", true)]).await;
-    let settings = fixture.settings();
-    let life = [
-        (Role::Staged, 1),
-        (Role::Active, 1),
-        (Role::Active, 2),
-        (Role::Quiesced, 3),
-        (Role::Active, 4),
-        (Role::Retired, 5),
-    ];
-    let mut kills = 0;
-    for (number, (role, generation)) in life.into_iter().enumerate() {
-        let text = format!("# {number}");
-        fixture.source("pay", "a.py", &text);
-        let mut told = fixture.pay(role, generation);
-        told.workload.pools = vec![pool("pay_pool", number as i64 + 1)];
-        fixture.tell(&[told]);
-        // Each start goes on where the last was killed, so it is always about to do something.
-        for after in [0, 2, 10, 40] {
-            for nth in 1..=3 {
-                kills += usize::from(kill_at(&settings, nth, Duration::from_millis(after)).await);
-            }
-        }
-        let agent = RunningAgent::start(fixture.config());
-        fixture.reached("pay", role, generation).await;
-        let runs: &[&str] = if role == Role::Active { &["pay__a"] } else { &[] };
-        assert_eq!(fixture.running().await, runs, "{role:?}");
-        if role == Role::Retired {
-            assert_eq!((fixture.pools().await, fixture.delivered("pay/a.py")), (vec![], None));
-        } else {
-            assert_eq!(fixture.pools().await, [format!("pay_pool {}", number + 1)]);
-            if role == Role::Active {
-                let is_there = async || fixture.delivered("pay/a.py").filter(|now| *now == text);
-                eventually("the files are there", is_there).await;
-            }
-        }
-        agent.stop().await;
-    }
-    assert!(kills >= life.len(), "only {kills} kills hit a step");
-    println!("{kills} kills");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,10 @@
 //! What is to be changed, and what is to be told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use airfleet_domain::manifest::Enforcement;
 
-use super::{Declared, Found, Key, Kind, Value};
+use super::{Declarations, Declared, Found, Key, Kind, Value};
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(crate) struct Difference {
 /// what somebody else changed; what the manifest changed is always brought about.
 pub(crate) fn judge(
     namespace: &str,
-    declared: &BTreeMap<Key, Declared>,
+    declared: &Declarations,
     found: &Found,
     drift: Enforcement,
 ) -> (Vec<Change>, Vec<Difference>) {
@@ -74,6 +74,7 @@ pub(crate) fn judge(
             }
             continue;
         };
+        let Some(wanted) = wanted else { continue };
         let owned = match (found.owned.get(key), present) {
             (Some(owned), _) if owned.namespace == namespace => owned,
             (Some(owned), _) => {
@@ -170,7 +171,7 @@ mod tests {
         present: Option<i64>,
         drift: Enforcement,
     ) -> (Vec<Change>, Vec<(String, bool)>) {
-        let wanted = wanted.map(|slots| (key("p"), declared(slots))).into_iter().collect();
+        let wanted = wanted.map(|slots| (key("p"), Some(declared(slots)))).into_iter().collect();
         let found = Found {
             owned: mine.map(|(who, slots)| (key("p"), owned(who, slots))).into_iter().collect(),
             present: present.map(|slots| (key("p"), pool(slots))).into_iter().collect(),
@@ -228,13 +229,26 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_known_at_present_is_left_as_it_is() {
+        let found = Found {
+            owned: [(key("p"), owned("pay", 4))].into(),
+            present: [(key("p"), pool(4))].into(),
+            busy_pools: Vec::new(),
+        };
+        let unknown = [(key("p"), None)].into();
+        let judged = judge("pay", &unknown, &found, Enforcement::Enforce);
+        assert_eq!(judged, (vec![], vec![]));
+    }
+
+    #[test]
     fn a_pool_in_use_stays() {
         let found = Found {
             owned: [(key("p"), owned("pay", 4))].into(),
             present: [(key("p"), pool(4))].into(),
             busy_pools: vec!["p".to_owned()],
         };
-        let (changes, differences) = judge("pay", &BTreeMap::new(), &found, Enforcement::Enforce);
+        let (changes, differences) =
+            judge("pay", &Declarations::new(), &found, Enforcement::Enforce);
         assert_eq!((changes.len(), &*differences[0].code), (0, "POOL_IN_USE"));
     }
 
@@ -248,7 +262,7 @@ mod tests {
             present: [(key.clone(), Value::Unreadable)].into(),
             busy_pools: Vec::new(),
         };
-        let judged = judge("pay", &[(key, wanted)].into(), &found, Enforcement::Enforce);
+        let judged = judge("pay", &[(key, Some(wanted))].into(), &found, Enforcement::Enforce);
         assert!(!format!("{judged:?}").contains("hunter2"));
         assert_eq!(judged.1[0].code, "VARIABLE_CHANGED");
     }

@@ -1,10 +1,8 @@
 //! The rows of pools, variables and connections.
 
-use std::collections::BTreeMap;
-
 use super::{
     super::metadata::{Bind, Error, Transaction},
-    Change, Connection, Declared, Found, Key, Kind, Owned, Value, own,
+    Change, Connection, Declarations, Found, Key, Kind, Owned, Value, own,
 };
 use crate::secrets::Cipher;
 
@@ -12,7 +10,7 @@ pub(super) async fn look(
     tx: &mut Transaction,
     cipher: &Cipher,
     namespace: &str,
-    declared: &BTreeMap<Key, Declared>,
+    declared: &Declarations,
 ) -> Result<Found, Error> {
     let doing = "look at what Airfleet owns";
     let (kinds, names): (Vec<String>, Vec<String>) =
@@ -62,7 +60,7 @@ pub(super) async fn look(
 async fn pools_of(
     tx: &mut Transaction,
     names: &[String],
-    declared: &BTreeMap<Key, Declared>,
+    declared: &Declarations,
     found: &mut Found,
 ) -> Result<(), Error> {
     let doing = "look at pools";
