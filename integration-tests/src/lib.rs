@@ -8,16 +8,13 @@ pub mod manifest;
 pub mod process;
 pub mod shard;
 
-use std::{
-    future::Future,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// Tries until it works, for at most `limit`; then the last error.
-pub async fn eventually<T, E, F>(limit: Duration, mut attempt: impl FnMut() -> F) -> Result<T, E>
-where
-    F: Future<Output = Result<T, E>>,
-{
+pub async fn eventually<T, E>(
+    limit: Duration,
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+) -> Result<T, E> {
     let begun = Instant::now();
     let mut pauses = tokio::time::interval(Duration::from_millis(50));
     pauses.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -1,5 +1,5 @@
-//! A real shard with its agent and a control plane of its own: what a namespace's manifest says is
-//! followed from the registry to Airflow.
+//! A real Airflow as its users and operators reach it ([`Airflow`]), and one with an agent and a
+//! control plane of its own ([`Fleet`]).
 
 use std::{
     fs,
@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use airfleet_local::{AirflowShard, Sandbox};
+use airfleet_local::{AirflowShard, Sandbox, Stack};
 use airfleet_proto::common::v1::DagSource;
 use airfleet_proto::registry::v1::{
     CreateNamespaceRequest, CreateShardRequest, Namespace, Shard, UpdateNamespaceRequest,
@@ -24,8 +24,72 @@ use crate::{
 /// For machines that do much else at the same time.
 pub const LIMIT: Duration = Duration::from_mins(3);
 
-/// Registry, router, agent and a real Airflow 3.3 on PostgreSQL, Redis and Celery, with the Python
-/// package of guardrails.
+/// A real Airflow 3.3 on PostgreSQL, Redis and Celery, with the Python package of guardrails.
+pub struct Airflow {
+    /// The shard.
+    pub shard: AirflowShard,
+    client: reqwest::Client,
+}
+
+impl Airflow {
+    /// Boots it.
+    pub async fn boot(name: &str) -> Result<Self> {
+        ensure!(Stack::installed() == Stack::Celery, "PostgreSQL or Redis is missing: make setup");
+        let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/airflow");
+        let shard = AirflowShard::builder(name)
+            .python_package(package)
+            .ready_limit(LIMIT)
+            .on_progress(|progress| println!("{progress}"))
+            .boot()
+            .await?;
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        Ok(Self { shard, client })
+    }
+
+    /// Asks Airflow's REST API.
+    pub async fn rest(&self, method: reqwest::Method, path: &str, body: Value) -> Result<Value> {
+        let request = self
+            .client
+            .request(method, format!("{}/api/v2/{path}", self.shard.api_url()))
+            .bearer_auth(self.shard.token().await?)
+            .json(&body);
+        Ok(request.send().await?.error_for_status()?.json().await?)
+    }
+
+    /// The same, to read.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        self.rest(reqwest::Method::GET, path, Value::Null).await
+    }
+
+    /// Runs one of Airflow's own commands.
+    pub async fn run(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(self.shard.command()).args(arguments).output().await?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "airflow {arguments:?}: {text}{error}");
+        Ok(text)
+    }
+
+    /// Asks its metadata database.
+    pub async fn sql(&self, sql: &str) -> Result<String> {
+        let url = self.shard.metadata_url();
+        let database = url.rsplit('/').next().context("no database")?;
+        let postgres = self.shard.postgres().context("no PostgreSQL")?;
+        Ok(postgres.query(database, sql).await?.trim().to_owned())
+    }
+
+    /// Waits until a query gives this.
+    pub async fn finds(&self, sql: &str, wanted: &str) -> Result<()> {
+        eventually(LIMIT, async || {
+            let found = self.sql(sql).await?;
+            ensure!(found == wanted, "{sql}: {found:?}, not {wanted:?}");
+            anyhow::Ok(())
+        })
+        .await
+    }
+}
+
+/// Registry, router, agent and an Airflow.
 pub struct Fleet {
     // What stands on the shard ends before it.
     /// The agent, a process of its own.
@@ -34,9 +98,8 @@ pub struct Fleet {
     pub router: Service,
     /// The registry.
     pub registry: Service,
-    /// Airflow.
-    pub shard: AirflowShard,
-    client: reqwest::Client,
+    /// The shard.
+    pub airflow: Airflow,
     sandbox: Sandbox,
 }
 
@@ -45,13 +108,8 @@ impl Fleet {
     /// asked every `interval`.
     pub async fn boot(interval: Duration) -> Result<Self> {
         let sandbox = Sandbox::create("fleet").await?;
-        let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/airflow");
-        let shard = AirflowShard::builder("shard-a")
-            .python_package(package)
-            .ready_limit(LIMIT)
-            .on_progress(|progress| println!("{progress}"))
-            .boot()
-            .await?;
+        let airflow = Airflow::boot("shard-a").await?;
+        let shard = &airflow.shard;
         let mut registry = registry(&sandbox, &sqlite(&sandbox, "registry.db"))?;
         registry.start().await?;
         let mut router = router(&sandbox, "router", &sqlite(&sandbox, "router.db"), &registry)?;
@@ -78,8 +136,7 @@ impl Fleet {
             registry.registry().create_shard(request).await?;
         }
         agent.start().await?;
-        let client = reqwest::Client::builder().no_proxy().build()?;
-        Ok(Self { agent, router, registry, shard, client, sandbox })
+        Ok(Self { agent, router, registry, airflow, sandbox })
     }
 
     /// A folder of the fleet's own.
@@ -121,30 +178,6 @@ impl Fleet {
         Ok(())
     }
 
-    /// Asks Airflow's REST API.
-    pub async fn rest(&self, method: reqwest::Method, path: &str, body: Value) -> Result<Value> {
-        let request = self
-            .client
-            .request(method, format!("{}/api/v2/{path}", self.shard.api_url()))
-            .bearer_auth(self.shard.token().await?)
-            .json(&body);
-        Ok(request.send().await?.error_for_status()?.json().await?)
-    }
-
-    /// The same, to read.
-    pub async fn get(&self, path: &str) -> Result<Value> {
-        self.rest(reqwest::Method::GET, path, Value::Null).await
-    }
-
-    /// Runs one of Airflow's own commands.
-    pub async fn airflow(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(self.shard.command()).args(arguments).output().await?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let error = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "airflow {arguments:?}: {text}{error}");
-        Ok(text)
-    }
-
     /// Runs `airfleet` against the control plane.
     pub async fn airfleet(&self, arguments: &[&str]) -> Result<String> {
         let output = Command::new(binary("airfleet")?)
@@ -160,14 +193,6 @@ impl Fleet {
         Ok(text)
     }
 
-    /// Asks the shard's metadata database.
-    pub async fn sql(&self, sql: &str) -> Result<String> {
-        let url = self.shard.metadata_url();
-        let database = url.rsplit('/').next().context("no database")?;
-        let postgres = self.shard.postgres().context("no PostgreSQL")?;
-        Ok(postgres.query(database, sql).await?.trim().to_owned())
-    }
-
     /// Waits until `airfleet` says all of it.
     pub async fn says(&self, arguments: &[&str], words: &[&str]) -> Result<String> {
         eventually(LIMIT, async || {
@@ -179,16 +204,6 @@ impl Fleet {
                 );
             }
             anyhow::Ok(text)
-        })
-        .await
-    }
-
-    /// Waits until a query gives this.
-    pub async fn finds(&self, sql: &str, wanted: &str) -> Result<()> {
-        eventually(LIMIT, async || {
-            let found = self.sql(sql).await?;
-            ensure!(found == wanted, "{sql}: {found:?}, not {wanted:?}");
-            anyhow::Ok(())
         })
         .await
     }

@@ -2,15 +2,10 @@
 //! seen where users look, what it only tells lies where the agent looks, and no fault of what it
 //! reads stops the shard. Rules one by one are tested beside the package.
 
-use std::{
-    fs,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, os::unix::fs::symlink, path::PathBuf, time::Duration};
 
-use airfleet_integration_tests::eventually;
-use airfleet_local::{AirflowShard, Component, Stack};
+use airfleet_integration_tests::{eventually, shard::Airflow};
+use airfleet_local::Component;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
@@ -62,27 +57,19 @@ with DAG("payments__jittered", start_date=datetime(2026, 1, 1), schedule=schedul
 
 /// A shard, and what the agent does to its folder of DAG files.
 struct Fixture {
-    shard: AirflowShard,
-    client: reqwest::Client,
+    airflow: Airflow,
     releases: usize,
 }
 
 impl Fixture {
     async fn boot() -> Result<Self> {
-        let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/airflow");
-        let shard = AirflowShard::builder("guarded")
-            .python_package(package)
-            .ready_limit(LIMIT)
-            .on_progress(|progress| println!("{progress}"))
-            .boot()
-            .await?;
-        fs::write(shard.dags_folder().join(".airflowignore"), ".airfleet\n")?;
-        let client = reqwest::Client::builder().no_proxy().build()?;
-        Ok(Self { shard, client, releases: 0 })
+        let airflow = Airflow::boot("guarded").await?;
+        fs::write(airflow.shard.dags_folder().join(".airflowignore"), ".airfleet\n")?;
+        Ok(Self { airflow, releases: 0 })
     }
 
     fn state(&self) -> PathBuf {
-        self.shard.dags_folder().join(".airfleet")
+        self.airflow.shard.dags_folder().join(".airfleet")
     }
 
     fn write_guardrails(&self, text: &str) -> Result<()> {
@@ -101,29 +88,16 @@ impl Fixture {
         for (name, text) in files {
             fs::write(folder.join(name), text)?;
         }
-        let link = self.shard.dags_folder().join(format!(".{namespace}.draft"));
+        let link = self.airflow.shard.dags_folder().join(format!(".{namespace}.draft"));
         symlink(&folder, &link)?;
-        fs::rename(link, self.shard.dags_folder().join(namespace))?;
+        fs::rename(link, self.airflow.shard.dags_folder().join(namespace))?;
         Ok(())
-    }
-
-    async fn rest(&self, method: reqwest::Method, path: &str, body: Value) -> Result<Value> {
-        let request = self
-            .client
-            .request(method, format!("{}/api/v2/{path}", self.shard.api_url()))
-            .bearer_auth(self.shard.token().await?)
-            .json(&body);
-        Ok(request.send().await?.error_for_status()?.json().await?)
-    }
-
-    async fn get(&self, path: &str) -> Result<Value> {
-        self.rest(reqwest::Method::GET, path, Value::Null).await
     }
 
     /// Waits until the import errors are these, of which each begins so.
     async fn wait_for_errors(&self, expected: &[(&str, &str)]) -> Result<()> {
         eventually(LIMIT, async || {
-            let errors = self.get("importErrors").await?;
+            let errors = self.airflow.get("importErrors").await?;
             let mut found: Vec<(String, String)> = Vec::new();
             for error in errors["import_errors"].as_array().context("no list")? {
                 let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
@@ -144,7 +118,7 @@ impl Fixture {
     /// Waits until the shard has the DAG and its file was parsed.
     async fn wait_for_dag(&self, dag_id: &str) -> Result<Value> {
         eventually(LIMIT, async || {
-            let dag = self.get(&format!("dags/{dag_id}/details")).await?;
+            let dag = self.airflow.get(&format!("dags/{dag_id}/details")).await?;
             ensure!(dag["is_stale"] == false, "{dag}");
             Ok(dag)
         })
@@ -211,7 +185,6 @@ fn dag(dag_id: &str, queue: &str) -> String {
 
 #[tokio::test]
 async fn guardrails_hold_on_a_real_shard() -> Result<()> {
-    ensure!(Stack::installed() == Stack::Celery, "PostgreSQL or Redis is missing: make setup");
     let mut fixture = Fixture::boot().await?;
 
     // Refused DAGs are import errors; files beside them, and other namespaces, are not affected.
@@ -242,7 +215,7 @@ async fn guardrails_hold_on_a_real_shard() -> Result<()> {
         .await?;
     fixture.wait_for_dag("payments__good").await?;
     fixture.wait_for_dag("reports__daily").await?;
-    let refused = fixture.get("dags/payments__bad").await;
+    let refused = fixture.airflow.get("dags/payments__bad").await;
     ensure!(refused.is_err(), "{refused:?}");
     let jittered = fixture.wait_for_dag("payments__jittered").await?;
     fixture
@@ -255,7 +228,7 @@ async fn guardrails_hold_on_a_real_shard() -> Result<()> {
         .await?;
 
     // What is over its limit is brought down to it.
-    let task = fixture.get("dags/payments__jittered/tasks/load").await?;
+    let task = fixture.airflow.get("dags/payments__jittered/tasks/load").await?;
     ensure!(task["retries"] == 5.0, "{task}");
     // The scheduler read the timetable back: runs keep their dates, and begin later.
     let time = |key: &str| jittered[key].as_str().context("no time")?.parse().context("no time");
@@ -272,10 +245,10 @@ async fn guardrails_hold_on_a_real_shard() -> Result<()> {
     fixture.release("payments", &[good.clone(), ("worse.py", dag("payments__worse", "gpu"))])?;
     let worse = [("payments/worse.py", "AF104 payments__worse.load: ")];
     fixture.wait_for_errors(&worse).await?;
-    fixture.shard.kill_component(Component::DagProcessor).await?;
+    fixture.airflow.shard.kill_component(Component::DagProcessor).await?;
     fs::remove_file(fixture.state().join("guardrails.json"))?;
     fixture.release("payments", &[good.clone(), ("again.py", dag("payments__again", "gpu"))])?;
-    fixture.shard.start_component(Component::DagProcessor).await?;
+    fixture.airflow.shard.start_component(Component::DagProcessor).await?;
     fixture.wait_for_errors(&[("payments/again.py", "AF104 payments__again.load: ")]).await?;
     fixture.wait_for_dag("payments__good").await?;
 
@@ -289,7 +262,7 @@ async fn guardrails_hold_on_a_real_shard() -> Result<()> {
         anyhow::Ok(())
     })
     .await?;
-    fixture.shard.stop().await;
+    fixture.airflow.shard.stop().await;
     Ok(())
 }
 
@@ -297,7 +270,7 @@ async fn guardrails_hold_on_a_real_shard() -> Result<()> {
 async fn a_worker_builds_only_its_own_dag(fixture: &Fixture) -> Result<()> {
     let pattern = "dags?dag_id_prefix_pattern=payments__many_&limit=1";
     eventually(LIMIT, async || {
-        let found = fixture.get(pattern).await?;
+        let found = fixture.airflow.get(pattern).await?;
         ensure!(found["total_entries"] == MANY, "{found}");
         Ok(())
     })
@@ -306,8 +279,8 @@ async fn a_worker_builds_only_its_own_dag(fixture: &Fixture) -> Result<()> {
     let run = json!({ "logical_date": null, "dag_run_id": "once" });
     eventually(LIMIT, async || {
         let path = format!("{runs}/once");
-        let Ok(found) = fixture.get(&path).await else {
-            fixture.rest(reqwest::Method::POST, runs, run.clone()).await?;
+        let Ok(found) = fixture.airflow.get(&path).await else {
+            fixture.airflow.rest(reqwest::Method::POST, runs, run.clone()).await?;
             anyhow::bail!("just triggered");
         };
         ensure!(found["state"] == "success", "{found}");
@@ -315,7 +288,7 @@ async fn a_worker_builds_only_its_own_dag(fixture: &Fixture) -> Result<()> {
     })
     .await?;
     let xcom = format!("{runs}/once/taskInstances/count/xcomEntries/return_value");
-    let built = fixture.get(&xcom).await?;
+    let built = fixture.airflow.get(&xcom).await?;
     ensure!(built["value"] == 1 || built["value"] == "1", "{built}");
     Ok(())
 }

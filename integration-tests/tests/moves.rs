@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use airfleet_integration_tests::eventually;
 use airfleet_local::{AirflowShard, Postgres};
 use airfleet_proto::{
     common::v1 as common,
@@ -25,7 +26,7 @@ use airfleet_runtime::{
     lifecycle::Shutdown,
 };
 use airfleet_shard_agent::AgentConfig;
-use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle};
+use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle, time::interval};
 use tonic::transport::{Channel, Endpoint};
 
 /// Generous: a busy machine is slow.
@@ -122,24 +123,6 @@ fn namespace(revision: i64) -> registry::WatchManifestResponse {
     change(revision, registry::manifest_entry::Kind::Namespace(namespace))
 }
 
-async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
-    eventually_or(|| what.to_owned(), look).await
-}
-
-async fn eventually_or<T>(
-    what: impl Fn() -> String,
-    mut look: impl AsyncFnMut() -> Option<T>,
-) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(started.elapsed() < LIMIT, "{}: not within {LIMIT:?}", what());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 async fn beat(postgres: &Postgres, database: &str) {
     let sql = "UPDATE job SET latest_heartbeat = now(); \
                UPDATE dag SET is_stale = false WHERE is_stale AND starts_with(dag_id, 'pay.')";
@@ -219,11 +202,12 @@ impl Fleet {
         });
         let (beating, beaten) = (shard.clone(), databases.clone());
         let beats = tokio::spawn(async move {
+            let mut pauses = interval(Duration::from_millis(200));
             loop {
                 for database in &beaten {
                     beat(beating.postgres().unwrap(), database).await;
                 }
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                pauses.tick().await;
             }
         });
         let channel = Endpoint::new(format!("http://{address}")).unwrap().connect_lazy();
@@ -239,34 +223,38 @@ impl Fleet {
         };
         manifest.send(self::shard("shard-a", 1)).await.unwrap();
         manifest.send(namespace(2)).await.unwrap();
-        eventually("it is assigned", async || (fleet.owner().await? == "shard-a").then_some(()))
-            .await;
+        let assigned = async || match fleet.owner().await {
+            Some(owner) if owner == "shard-a" => Ok(()),
+            owner => Err(format!("it is not assigned to shard-a but to {owner:?}")),
+        };
+        eventually(LIMIT, assigned).await.unwrap();
         manifest.send(self::shard("shard-b", 3)).await.unwrap();
         for name in SHARDS {
-            let last = std::cell::RefCell::new(String::new());
-            let what = || format!("the shard is healthy; last {}", last.borrow());
-            eventually_or(what, async || {
+            let healthy = async || {
                 let ask = router::GetShardStatusRequest { shard: name.into() };
                 let mut client = RouterServiceClient::new(fleet.channel.clone());
-                let status = client.get_shard_status(ask).await.ok()?.into_inner();
-                let health = status.health?;
-                last.replace(format!("{name}: {health:?}"));
-                (health.verdict() == common::Verdict::Healthy).then_some(())
-            })
-            .await;
+                let told = client.get_shard_status(ask).await.map_err(|error| error.to_string())?;
+                match told.into_inner().health {
+                    Some(health) if health.verdict() == common::Verdict::Healthy => Ok(()),
+                    health => Err(format!("{name}: {health:?}")),
+                }
+            };
+            eventually(LIMIT, healthy).await.unwrap();
         }
-        eventually("both fences are there, and its DAGs run", async || {
+        let ready = async || {
             let installed = "SELECT to_regclass('airfleet_move') IS NOT NULL";
             for shard in [0, 1] {
                 if fleet.query(shard, installed).await != "t" {
-                    return None;
+                    return Err(format!("no fence on {}", SHARDS[shard]));
                 }
             }
             let active = "SELECT count(*) FROM airfleet_role WHERE reached_role = 'active'";
-            let runs = fleet.query(0, active).await == "1" && fleet.unpaused(0).await == "3";
-            runs.then_some(())
-        })
-        .await;
+            match (fleet.query(0, active).await.as_str(), fleet.unpaused(0).await.as_str()) {
+                ("1", "3") => Ok(()),
+                found => Err(format!("namespaces that are active and DAGs that run: {found:?}")),
+            }
+        };
+        eventually(LIMIT, ready).await.unwrap();
         fleet
     }
 
@@ -324,21 +312,12 @@ impl Fleet {
 
     /// Waits until a move is in a phase, or past it.
     async fn until(&self, id: &str, phase: wire::MovePhase) -> wire::Move {
-        let last = std::cell::RefCell::new(None);
-        let started = Instant::now();
-        loop {
-            let found = self.get(id).await;
-            if let Some(found) = &found
-                && found.phase() == phase
-            {
-                return found.clone();
-            }
-            if found.is_some() {
-                last.replace(found);
-            }
-            assert!(started.elapsed() < LIMIT, "not {phase:?}: {:#?}", last.borrow());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        eventually(LIMIT, async || match self.get(id).await {
+            Some(found) if found.phase() == phase => Ok(found),
+            found => Err(format!("not {phase:?}: {found:#?}")),
+        })
+        .await
+        .unwrap()
     }
 
     /// Everything that one end had is on the other, and nothing but what came due beside it.
@@ -389,8 +368,12 @@ async fn a_move_that_is_given_up_leaves_the_source_as_it_was() {
     let (before, pauses) = (fleet.history(0).await, fleet.pauses(0).await);
     let begun = fleet.start(1).await;
     fleet.until(&begun.id, wire::MovePhase::Quiescing).await;
-    eventually("the source is fenced", async || (fleet.unpaused(0).await == "0").then_some(()))
-        .await;
+    eventually(LIMIT, async || match fleet.unpaused(0).await.as_str() {
+        "0" => Ok(()),
+        running => Err(format!("{running} DAGs of the source are not fenced")),
+    })
+    .await
+    .unwrap();
     let give_up = wire::AbortMoveRequest { name: begun.id.clone(), reason: "not now".into() };
     fleet.moves().abort_move(give_up).await.unwrap();
     fleet.until(&begun.id, wire::MovePhase::Aborted).await;
@@ -408,9 +391,11 @@ async fn agents_that_are_killed_in_every_phase_go_on_where_they_were() {
     let begun = fleet.start(1).await;
     let mut killed = BTreeSet::new();
     let started = Instant::now();
+    // Phases are short.
+    let mut looks = interval(Duration::from_millis(5));
     let done = loop {
         assert!(started.elapsed() < LIMIT * 2, "{:#?}", fleet.get(&begun.id).await);
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        looks.tick().await;
         let Some(found) = fleet.get(&begun.id).await else { continue };
         if found.phase() == wire::MovePhase::Done {
             break found;

@@ -37,7 +37,7 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
                AND d.next_dagrun_create_after IS NOT NULL"
         );
         eventually(LIMIT, async || {
-            ensure!(fleet.sql(&sql).await? == "1", "pay.{number} cannot be scheduled");
+            ensure!(fleet.airflow.sql(&sql).await? == "1", "pay.{number} cannot be scheduled");
             anyhow::Ok(())
         })
         .await?;
@@ -56,6 +56,6 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
     let at = |share: f64| times[((times.len() as f64 * share).ceil() as usize).max(1) - 1];
     report.add(Figure::alone("release.schedulable_p50", at(0.5), "s", Goal::None))?;
     report.add(Figure::alone("release.schedulable_p95", at(0.95), "s", Goal::AtMost(10.0)))?;
-    fleet.shard.stop().await;
+    fleet.airflow.shard.stop().await;
     Ok(())
 }
