@@ -1,5 +1,6 @@
 //! The election over both engines: replicas with handles of their own on one database.
 
+#[macro_use]
 mod support;
 
 use std::time::{Duration, Instant};
@@ -7,19 +8,6 @@ use std::time::{Duration, Instant};
 use airfleet_sql::lease::{Lease, Standing, Timing};
 use airfleet_sql::{Db, Error, Migration, Options, Result, params, write_tx};
 use support::Store;
-
-macro_rules! on_both_engines {
-    ($($case:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() { super::$case(super::support::sqlite().await).await; })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() { super::$case(super::support::postgres().await).await; })*
-        }
-    };
-}
 
 on_both_engines!(
     one_leads_and_the_next_takes_over_when_it_dies,

@@ -2,6 +2,7 @@
 
 mod errors;
 mod migrations;
+#[macro_use]
 #[path = "../support/mod.rs"]
 mod support;
 mod values;
@@ -19,20 +20,6 @@ use self::{
 use airfleet_sql::{
     ConstraintKind, Db, Error, Migration, Options, Outage, Result, params, write_tx,
 };
-
-/// Declares each case as one test per engine.
-macro_rules! on_both_engines {
-    ($($case:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() { super::$case(super::support::sqlite().await).await; })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() { super::$case(super::support::postgres().await).await; })*
-        }
-    };
-}
 
 on_both_engines!(
     values_come_back_as_they_were_bound,

@@ -1,6 +1,6 @@
 //! A fresh database of either engine.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_macros, reason = "each test file uses its part")]
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -59,4 +59,18 @@ where
     while let Some(done) = tasks.join_next().await {
         done.unwrap();
     }
+}
+
+/// Declares each case as one test per engine.
+macro_rules! on_both_engines {
+    ($($case:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::$case(super::support::sqlite().await).await; })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::$case(super::support::postgres().await).await; })*
+        }
+    };
 }
