@@ -7,6 +7,7 @@
 //! The emulator's requests cost processor time of this machine instead of a way over a network.
 
 use std::{
+    cell::Cell,
     fs,
     path::{Path, PathBuf},
     process::Stdio,
@@ -62,13 +63,15 @@ struct Race<'a> {
     /// As the agent names it, and as rclone does.
     source: (String, String),
     home: PathBuf,
+    /// Of first syncs, the last one.
+    round: Cell<usize>,
     variables: Vec<(String, String)>,
 }
 
 impl Race<'_> {
     async fn ours(&self) -> Result<Took> {
         let agent = binary("airfleet-agent")?.display().to_string();
-        let dags = self.home.join("dags").display().to_string();
+        let dags = self.dags().display().to_string();
         let namespace = format!("pay={}", self.source.0);
         let arguments =
             [&*agent, "sync", "--once", "--dags-folder", &dags, "--namespace", &namespace];
@@ -76,7 +79,7 @@ impl Race<'_> {
     }
 
     async fn rclone(&self) -> Result<Took> {
-        let copy = self.home.join("copy").display().to_string();
+        let copy = self.copy().display().to_string();
         self.run(&["rclone", "sync", &self.source.1, &copy]).await
     }
 
@@ -107,8 +110,8 @@ impl Race<'_> {
         Ok((self.ours().await?, rclone))
     }
 
-    /// `rounds` times, after `warm` ones that do not count: `prepare`, then both. Adds how many times as fast as rclone it is, by the
-    /// medians, and gives the most memory that the agent took, in MB.
+    /// `rounds` times, after `warm` ones that do not count: `prepare`, then both. Adds how many times
+    /// as fast as rclone it is, by the medians, and gives the most memory that the agent took, in MB.
     async fn measure(
         &self,
         report: &mut Report,
@@ -134,12 +137,23 @@ impl Race<'_> {
         Ok(peak)
     }
 
-    fn forget(&self) -> Result<()> {
-        for folder in ["dags", "copy"] {
-            let _ = fs::remove_dir_all(self.home.join(folder));
-            fs::create_dir_all(self.home.join(folder))?;
+    /// From now on both bring it to folders that were never there. Those before are left: a file
+    /// system is slow to make files just after it removed as many (ext4 passes over inodes that were
+    /// in use a few seconds ago), and that is not what is measured.
+    fn begin_anew(&self, round: usize) -> Result<()> {
+        self.round.set(round);
+        for folder in [self.dags(), self.copy()] {
+            fs::create_dir_all(folder)?;
         }
         Ok(())
+    }
+
+    fn dags(&self) -> PathBuf {
+        self.home.join(format!("dags-{}", self.round.get()))
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.home.join(format!("copy-{}", self.round.get()))
     }
 }
 
@@ -202,10 +216,11 @@ async fn folder(rig: &Rig, report: &mut Report, source: &Path) -> Result<f64> {
         what: "folder",
         source: (shown.clone(), shown),
         home: rig.file("sync-folder"),
+        round: Cell::new(0),
         variables: Vec::new(),
     };
     let first = ("first", Goal::AtLeast(1.0));
-    let first = race.measure(report, first, (0, 5), async |_| race.forget()).await?;
+    let first = race.measure(report, first, (0, 5), async |round| race.begin_anew(round)).await?;
     let changed = ("changed", Goal::AtLeast(3.0));
     let changed =
         race.measure(report, changed, (WARM, 9), async |round| change(source, round)).await?;
@@ -232,6 +247,7 @@ async fn object_store(rig: &Rig, report: &mut Report, source: &Path) -> Result<f
         what: "s3",
         source: (format!("s3://{BUCKET}/bundle"), format!("store:{BUCKET}/bundle")),
         home: rig.file("sync-s3"),
+        round: Cell::new(0),
         variables: pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
     };
     let shown = source.display().to_string();
@@ -241,7 +257,7 @@ async fn object_store(rig: &Rig, report: &mut Report, source: &Path) -> Result<f
     };
     upload().await?;
     let first = ("first", Goal::AtLeast(1.0));
-    let first = race.measure(report, first, (0, 3), async |_| race.forget()).await?;
+    let first = race.measure(report, first, (0, 3), async |round| race.begin_anew(round)).await?;
     let changed = ("changed", Goal::AtLeast(3.0));
     let changed = race
         .measure(report, changed, (WARM, 3), async |round| {

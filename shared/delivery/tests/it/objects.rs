@@ -158,6 +158,22 @@ impl Bucket {
         self.client.put(&Key::from(key), content.to_owned().into()).await.expect("is put");
     }
 
+    async fn let_anybody_read(&self) {
+        let policy = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*",
+            "Action":"s3:GetObject","Resource":"arn:aws:s3:::dags/*"}]}"#;
+        let request = format!(
+            "PUT /dags?policy HTTP/1.1\r\nHost: localhost\r\nAuthorization: AWS4-HMAC-SHA256 \
+             Credential=any/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=any\r\n\
+             Connection: close\r\nContent-Length: {}\r\n\r\n{policy}",
+            policy.len()
+        );
+        let mut stream = TcpStream::connect(("127.0.0.1", self.store.port())).await.expect("is up");
+        stream.write_all(request.as_bytes()).await.expect("is sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("is answered");
+        assert!(answer.starts_with("HTTP/1.1 20"), "{answer}");
+    }
+
     async fn fill(&self, count: usize, version: usize) -> Files {
         let mut files = Files::new();
         for number in 0..count {
@@ -200,6 +216,35 @@ async fn what_changed_is_fetched_and_nothing_else() {
     assert_eq!(rig.seen(), files);
     let asked = bucket.proxy.asked();
     assert_eq!(asked.gets, ["/dags/teams/pay/team0/dag0007.py", "/dags/teams/pay/team3/new.py"]);
+}
+
+/// Google's store has an API like S3's, and it is that one which is asked. Its logins are left out.
+#[tokio::test]
+async fn what_changed_is_fetched_from_google_as_well() {
+    let mut bucket = Bucket::new().await;
+    let key = format!(
+        r#"{{"gcs_base_url":"{}","disable_oauth":true,"client_email":"","private_key":"",
+        "private_key_id":""}}"#,
+        bucket.proxy.url
+    );
+    let options = [("service_account_key", key), ("allow_http", "true".to_owned())];
+    let options = options.map(|(name, value)| (name.to_owned(), value));
+    bucket.rig = Rig::with(|settings| {
+        settings.stores = BTreeMap::from([("gs".to_owned(), options.into())]);
+    });
+    let source = Source { uri: "gs://dags/teams/pay".into(), ..Source::default() };
+    bucket.let_anybody_read().await;
+    let mut files = bucket.fill(20, 1).await;
+    let rig = &bucket.rig;
+    rig.roller.sync(&rig.namespace, &source).await.expect("is delivered");
+    assert_eq!(rig.seen(), files);
+    assert_eq!(bucket.proxy.asked().gets.len(), 20, "each file once");
+    bucket.put("team0/dag0007.py", "import airflow # dag, anew").await;
+    files.insert("team0/dag0007.py".into(), "import airflow # dag, anew".into());
+    let second = rig.roller.sync(&rig.namespace, &source).await.expect("is delivered");
+    assert_eq!((second.changes.changed, second.changes.kept), (1, 19));
+    assert_eq!(rig.seen(), files);
+    assert_eq!(bucket.proxy.asked().gets, ["/dags/teams%2Fpay%2Fteam0%2Fdag0007%2Epy"]);
 }
 
 #[tokio::test]
