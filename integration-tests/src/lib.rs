@@ -1,12 +1,15 @@
 //! What tests and benchmarks over several services stand on: real service processes that can be
-//! killed and started again ([`process`]), a real shard under a control plane ([`shard`]), clients
-//! that check what a watch promises ([`follower`]), and the benchmark report ([`bench`]).
+//! killed and started again ([`process`]), real shards under a control plane ([`shard`]), clients
+//! that check what a watch promises ([`follower`]), moves under load and faults with the checker that
+//! decides about them ([`soak`]), and the benchmark report ([`bench`]).
 
 pub mod bench;
 pub mod follower;
+pub mod link;
 pub mod manifest;
 pub mod process;
 pub mod shard;
+pub mod soak;
 
 use std::time::{Duration, Instant};
 

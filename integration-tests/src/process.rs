@@ -68,6 +68,11 @@ impl Service {
         format!("http://127.0.0.1:{}", self.port.number())
     }
 
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
     /// A channel to it that connects when it is used, and again after it broke.
     pub fn channel(&self) -> Channel {
         let endpoint = Endpoint::from_shared(self.url()).expect("the URL is made of numbers");

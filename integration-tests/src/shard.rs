@@ -1,23 +1,28 @@
-//! A real Airflow as its users and operators reach it ([`Airflow`]), and one with an agent and a
-//! control plane of its own ([`Fleet`]).
+//! A real Airflow as its users and operators reach it ([`Airflow`]), and a fleet of such with agents
+//! and a control plane of its own ([`Fleet`]).
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use airfleet_local::{AirflowShard, Sandbox, Stack};
-use airfleet_proto::common::v1::DagSource;
-use airfleet_proto::registry::v1::{
-    CreateNamespaceRequest, CreateShardRequest, Namespace, Shard, UpdateNamespaceRequest,
+use airfleet_local::{AirflowShard, DAGS_FOLDER, Postgres, Sandbox, Stack};
+use airfleet_proto::{
+    common::v1::DagSource,
+    registry::v1::{
+        self as wire, CreateNamespaceRequest, CreateShardRequest, Namespace, UpdateNamespaceRequest,
+    },
 };
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::{process::Command, sync::OnceCell};
 
 use crate::{
-    eventually, manifest,
+    eventually,
+    link::Link,
+    manifest,
     process::{Service, binary, registry, router, sqlite},
 };
 
@@ -33,15 +38,20 @@ pub struct Airflow {
 
 impl Airflow {
     /// Boots it.
-    pub async fn boot(name: &str) -> Result<Self> {
+    ///
+    /// Its processes find this in their environment, beside Airflow's settings, and its name as `SHARD`.
+    pub async fn boot(name: &str, environment: &[(&str, String)]) -> Result<Self> {
         ensure!(Stack::installed() == Stack::Celery, "PostgreSQL or Redis is missing: make setup");
         let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/airflow");
-        let shard = AirflowShard::builder(name)
+        let mut shard = AirflowShard::builder(name)
             .python_package(package)
+            .env("SHARD", name)
             .ready_limit(LIMIT)
-            .on_progress(|progress| println!("{progress}"))
-            .boot()
-            .await?;
+            .on_progress(|progress| println!("{progress}"));
+        for (variable, value) in environment {
+            shard = shard.env(*variable, value);
+        }
+        let shard = shard.boot().await?;
         let client = reqwest::Client::builder().no_proxy().build()?;
         Ok(Self { shard, client })
     }
@@ -78,6 +88,18 @@ impl Airflow {
         Ok(postgres.query(database, sql).await?.trim().to_owned())
     }
 
+    /// The way to its REST API, for somebody who does not hold it.
+    pub fn door(&self) -> Door {
+        let (name, password) = self.shard.admin();
+        let login = serde_json::json!({ "username": name, "password": password });
+        Door {
+            url: self.shard.api_url(),
+            login,
+            token: Arc::default(),
+            client: self.client.clone(),
+        }
+    }
+
     /// Waits until a query gives this.
     pub async fn finds(&self, sql: &str, wanted: &str) -> Result<()> {
         eventually(LIMIT, async || {
@@ -89,54 +111,167 @@ impl Airflow {
     }
 }
 
-/// Registry, router, agent and an Airflow.
-pub struct Fleet {
-    // What stands on the shard ends before it.
+/// A way to the REST API of an Airflow. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Door {
+    url: String,
+    login: Value,
+    token: Arc<OnceCell<String>>,
+    client: reqwest::Client,
+}
+
+impl Door {
+    /// Posts something; answers what Airflow said of it.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<reqwest::StatusCode> {
+        let token = self.token.get_or_try_init(async || {
+            let asked = self.client.post(format!("{}/auth/token", self.url)).json(&self.login);
+            let answer: Value = asked.send().await?.error_for_status()?.json().await?;
+            anyhow::Ok(answer["access_token"].as_str().context("no token")?.to_owned())
+        });
+        let request = self
+            .client
+            .post(format!("{}/api/v2/{path}", self.url))
+            .bearer_auth(token.await?)
+            .timeout(Duration::from_secs(60))
+            .json(body);
+        Ok(request.send().await?.status())
+    }
+}
+
+/// A shard of a fleet: an Airflow with its agent.
+pub struct Shard {
+    // What stands on the Airflow ends before it.
     /// The agent, a process of its own.
     pub agent: Service,
-    /// The router.
-    pub router: Service,
+    /// The way that the agent takes to each router.
+    pub links: Vec<Link>,
+    /// What it looks after.
+    pub airflow: Airflow,
+}
+
+impl Shard {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.airflow.shard.name()
+    }
+}
+
+/// What a fleet is made of.
+#[derive(Debug, Clone)]
+pub struct FleetOptions {
+    /// The shards.
+    pub shards: Vec<&'static str>,
+    /// Shards that are registered and that nobody serves.
+    pub absent: Vec<&'static str>,
+    /// How often agents ask sources whether something changed.
+    pub interval: Duration,
+    /// Routers that share a store, of which the first is started.
+    pub routers: usize,
+    /// Given to each Airflow.
+    pub environment: Vec<(&'static str, String)>,
+    /// Settings of each agent, beside what it needs.
+    pub agents: Vec<(&'static str, String)>,
+}
+
+impl Default for FleetOptions {
+    fn default() -> Self {
+        Self {
+            shards: vec!["shard-a"],
+            absent: vec!["shard-z"],
+            interval: Duration::from_secs(1),
+            routers: 1,
+            environment: vec![],
+            agents: vec![],
+        }
+    }
+}
+
+/// Registry, routers, and shards.
+pub struct Fleet {
+    /// The shards, in the order of their names.
+    pub shards: Vec<Shard>,
+    /// The routers.
+    pub routers: Vec<Service>,
     /// The registry.
     pub registry: Service,
-    /// The shard.
-    pub airflow: Airflow,
+    // Where more than one router is to use it.
+    _store: Option<Postgres>,
     sandbox: Sandbox,
 }
 
 impl Fleet {
-    /// Boots it all; the shard is registered as `shard-a`, and its agent is attached. A source is
-    /// asked every `interval`.
-    pub async fn boot(interval: Duration) -> Result<Self> {
+    /// Boots it all, agents attached. Each shard is in a region of its own name, by which namespaces
+    /// say where they belong.
+    pub async fn boot(options: &FleetOptions) -> Result<Self> {
         let sandbox = Sandbox::create("fleet").await?;
-        let airflow = Airflow::boot("shard-a").await?;
-        let shard = &airflow.shard;
         let mut registry = registry(&sandbox, &sqlite(&sandbox, "registry.db"))?;
         registry.start().await?;
-        let mut router = router(&sandbox, "router", &sqlite(&sandbox, "router.db"), &registry)?;
-        router.start().await?;
+        let (store, url) = if options.routers > 1 {
+            let postgres = Postgres::options().sandbox(&sandbox).start().await?;
+            let url = postgres.create_database("router").await?;
+            (Some(postgres), url)
+        } else {
+            (None, sqlite(&sandbox, "router.db"))
+        };
+        let routers = (0..options.routers)
+            .map(|number| router(&sandbox, &format!("router-{number}"), &url, &registry))
+            .collect::<Result<_>>()?;
+        let mut fleet = Self { shards: vec![], routers, registry, _store: store, sandbox };
+        fleet.routers[0].start().await?;
+        for name in options.shards.iter().chain(&options.absent).copied() {
+            let declared = wire::Shard { region: name.to_owned(), ..manifest::shard(name) };
+            let request = CreateShardRequest { shard: Some(declared), ..Default::default() };
+            fleet.registry.registry().create_shard(request).await?;
+        }
+        for name in &options.shards {
+            let mut shard = fleet.shard(name, options).await?;
+            shard.agent.start().await?;
+            fleet.shards.push(shard);
+        }
+        Ok(fleet)
+    }
+
+    async fn shard(&self, name: &'static str, options: &FleetOptions) -> Result<Shard> {
+        let mut links = vec![];
+        for router in &self.routers {
+            links.push(Link::to(router.port()).await?);
+        }
+        let airflow = Airflow::boot(name, &options.environment).await?;
+        let shard = &airflow.shard;
+        let folder = |of: &str| self.sandbox.folder().join(of).display().to_string();
+        let endpoints: Vec<_> = links.iter().map(Link::url).collect();
         let settings = [
-            ("shard", "shard-a".to_owned()),
-            ("state_dir", sandbox.folder().join("agent").display().to_string()),
-            ("router.endpoints", router.url()),
+            ("shard", name.to_owned()),
+            ("state_dir", folder(&format!("agent-{name}"))),
+            ("router.endpoints", endpoints.join(",")),
             ("airflow.metadata_url", shard.metadata_url()),
             ("airflow.api_url", shard.api_url()),
+            ("airflow.dags_folder", DAGS_FOLDER.to_owned()),
             ("broker.url", shard.broker_url().context("no broker")?),
             ("delivery.dags_folder", shard.dags_folder().display().to_string()),
-            ("delivery.source_folders", sandbox.folder().display().to_string()),
-            ("delivery.interval", format!("{}ms", interval.as_millis())),
-            ("secrets.folder", sandbox.folder().join("secrets").display().to_string()),
+            ("delivery.source_folders", folder("")),
+            ("delivery.interval", format!("{}ms", options.interval.as_millis())),
+            ("secrets.folder", folder("secrets")),
             ("secrets.fernet_key", shard.fernet_key().to_owned()),
             ("retention.command", shard.command().display().to_string()),
         ];
-        let mut agent = Service::new(&sandbox, "airfleet-agent", "agent", &settings)?;
-        for name in ["shard-a", "shard-z"] {
-            // A region of its own, by which namespaces say where they belong.
-            let declared = Shard { region: name.to_owned(), ..manifest::shard(name) };
-            let request = CreateShardRequest { shard: Some(declared), ..Default::default() };
-            registry.registry().create_shard(request).await?;
+        let settings = settings.into_iter().chain(options.agents.iter().cloned());
+        let settings: Vec<_> = settings.collect();
+        let agent =
+            Service::new(&self.sandbox, "airfleet-agent", &format!("agent-{name}"), &settings)?;
+        Ok(Shard { agent, links, airflow })
+    }
+
+    /// Stops all of it in good order.
+    pub async fn stop(mut self) {
+        for mut shard in self.shards {
+            shard.agent.stop().await;
+            shard.airflow.shard.stop().await;
         }
-        agent.start().await?;
-        Ok(Self { agent, router, registry, airflow, sandbox })
+        for router in &mut self.routers {
+            router.stop().await;
+        }
+        self.registry.stop().await;
     }
 
     /// A folder of the fleet's own.
@@ -183,7 +318,10 @@ impl Fleet {
         let output = Command::new(binary("airfleet")?)
             .args(arguments)
             .env("AIRFLEET__REGISTRY__ENDPOINTS", self.registry.url())
-            .env("AIRFLEET__ROUTER__ENDPOINTS", self.router.url())
+            .env(
+                "AIRFLEET__ROUTER__ENDPOINTS",
+                self.routers.iter().map(Service::url).collect::<Vec<_>>().join(","),
+            )
             .current_dir(self.sandbox.folder())
             .output()
             .await?;

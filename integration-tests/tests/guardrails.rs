@@ -63,7 +63,7 @@ struct Fixture {
 
 impl Fixture {
     async fn boot() -> Result<Self> {
-        let airflow = Airflow::boot("guarded").await?;
+        let airflow = Airflow::boot("guarded", &[]).await?;
         fs::write(airflow.shard.dags_folder().join(".airflowignore"), ".airfleet\n")?;
         Ok(Self { airflow, releases: 0 })
     }

@@ -1,11 +1,11 @@
 //! What a namespace's manifest says is what its shard does: followed from the registry to a real
 //! Airflow 3.3 with PostgreSQL, Redis and Celery, and seen with the eyes of its users.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use airfleet_integration_tests::{
     eventually,
-    shard::{Fleet, LIMIT},
+    shard::{Fleet, FleetOptions, LIMIT},
 };
 use airfleet_proto::common::v1::{Connection, Guardrails, Pool, Retention, Variable};
 use anyhow::{Context as _, Result, ensure};
@@ -46,14 +46,13 @@ fn empty(dag_id: &str, queue: &str) -> String {
 
 #[tokio::test]
 async fn a_shard_does_what_manifests_say() -> Result<()> {
-    let mut fleet = Fleet::boot(Duration::from_secs(1)).await?;
+    let mut fleet = Fleet::boot(&FleetOptions::default()).await?;
     a_namespace_with_a_bundle_runs(&fleet).await?;
     a_change_of_the_manifest_changes_the_shard(&fleet).await?;
     what_belongs_elsewhere_cannot_be_unpaused(&fleet).await?;
     what_is_too_old_goes(&fleet).await?;
     what_is_given_up_stays_paused(&mut fleet).await?;
-    fleet.agent.stop().await;
-    fleet.airflow.shard.stop().await;
+    fleet.stop().await;
     Ok(())
 }
 
@@ -69,13 +68,13 @@ async fn a_namespace_with_a_bundle_runs(fleet: &Fleet) -> Result<()> {
     fleet.create(pay).await?;
     // It runs, by Celery, with its pool, variable and connection.
     eventually(LIMIT, async || {
-        let runs = fleet.airflow.get("dags/pay.once/dagRuns").await?;
+        let runs = fleet.shards[0].airflow.get("dags/pay.once/dagRuns").await?;
         let run = &runs["dag_runs"][0];
         ensure!(run["state"] == "success", "{runs}");
         let run = run["dag_run_id"].as_str().context("no run")?;
         let told =
             format!("dags/pay.once/dagRuns/{run}/taskInstances/tell/xcomEntries/return_value");
-        let told = fleet.airflow.get(&told).await?;
+        let told = fleet.shards[0].airflow.get(&told).await?;
         let text = told["value"].to_string();
         ensure!(["eu-west-1", "ledger.example", "hunter2"].iter().all(|word| text.contains(word)));
         anyhow::Ok(())
@@ -98,10 +97,13 @@ async fn a_change_of_the_manifest_changes_the_shard(fleet: &Fleet) -> Result<()>
     fleet.update(pay).await?;
     let pools = "SELECT string_agg(pool || '=' || slots, ' ' ORDER BY pool) FROM slot_pool \
                  WHERE pool <> 'default_pool'";
-    fleet.airflow.finds(pools, "pay_more=1 pay_pool=5").await?;
+    fleet.shards[0].airflow.finds(pools, "pay_more=1 pay_pool=5").await?;
     // Variables and connections that are no longer declared are gone.
-    fleet.airflow.finds("SELECT count(*) FROM variable", "0").await?;
-    fleet.airflow.finds("SELECT count(*) FROM connection WHERE conn_id = 'ledger'", "0").await?;
+    fleet.shards[0].airflow.finds("SELECT count(*) FROM variable", "0").await?;
+    fleet.shards[0]
+        .airflow
+        .finds("SELECT count(*) FROM connection WHERE conn_id = 'ledger'", "0")
+        .await?;
 
     // DAGs that break a rule are refused with its code, and it is told; others are not affected.
     fleet.write("pay", "once.py", &once("pay.once", "second", "pay_pool"))?;
@@ -109,12 +111,12 @@ async fn a_change_of_the_manifest_changes_the_shard(fleet: &Fleet) -> Result<()>
     let two = empty("pay.two", "default") + &empty("ads.stray", "default");
     fleet.write("pay", "two.py", &two)?;
     eventually(LIMIT, async || {
-        let dag = fleet.airflow.get("dags/pay.once/details").await?;
+        let dag = fleet.shards[0].airflow.get("dags/pay.once/details").await?;
         ensure!(dag["doc_md"] == "second", "{dag}");
-        let errors = fleet.airflow.get("importErrors").await?.to_string();
+        let errors = fleet.shards[0].airflow.get("importErrors").await?.to_string();
         ensure!(errors.contains("AF104 pay.bad.nothing"), "{errors}");
         ensure!(errors.contains("AF101 ads.stray"), "{errors}");
-        ensure!(fleet.airflow.get("dags/pay.bad").await.is_err());
+        ensure!(fleet.shards[0].airflow.get("dags/pay.bad").await.is_err());
         anyhow::Ok(())
     })
     .await?;
@@ -123,7 +125,7 @@ async fn a_change_of_the_manifest_changes_the_shard(fleet: &Fleet) -> Result<()>
     let folder = fleet.folder("sources/pay")?;
     std::os::unix::fs::symlink("/etc/passwd", folder.join("evil.py"))?;
     fleet.says(&["namespace", "describe", "pay"], &["SYMLINK_OUTSIDE"]).await?;
-    ensure!(fleet.airflow.get("dags/pay.once/details").await?["doc_md"] == "second");
+    ensure!(fleet.shards[0].airflow.get("dags/pay.once/details").await?["doc_md"] == "second");
     for file in ["evil.py", "bad.py", "two.py"] {
         fs::remove_file(folder.join(file))?;
     }
@@ -133,29 +135,35 @@ async fn a_change_of_the_manifest_changes_the_shard(fleet: &Fleet) -> Result<()>
 
 /// DAG files that somebody put there by hand, of a namespace that another shard has.
 async fn what_belongs_elsewhere_cannot_be_unpaused(fleet: &Fleet) -> Result<()> {
-    fs::write(fleet.airflow.shard.dags_folder().join("stray.py"), empty("ads.stray", "default"))?;
+    fs::write(
+        fleet.shards[0].airflow.shard.dags_folder().join("stray.py"),
+        empty("ads.stray", "default"),
+    )?;
     let paused = "SELECT is_paused FROM dag WHERE dag_id = 'ads.stray'";
     // Nobody's yet: it is left alone.
-    fleet.airflow.finds(paused, "f").await?;
+    fleet.shards[0].airflow.finds(paused, "f").await?;
     fleet.create(fleet.namespace("ads", "shard-z")?).await?;
-    fleet.airflow.finds(paused, "t").await?;
+    fleet.shards[0].airflow.finds(paused, "t").await?;
     unpause_in_every_way(fleet, "ads.stray").await?;
-    fs::remove_file(fleet.airflow.shard.dags_folder().join("stray.py"))?;
+    fs::remove_file(fleet.shards[0].airflow.shard.dags_folder().join("stray.py"))?;
     Ok(())
 }
 
 async fn unpause_in_every_way(fleet: &Fleet, dag_id: &str) -> Result<()> {
     let paused = format!("SELECT is_paused FROM dag WHERE dag_id = '{dag_id}'");
     let path = format!("dags/{dag_id}?update_mask=is_paused");
-    fleet.airflow.rest(reqwest::Method::PATCH, &path, json!({ "is_paused": false })).await?;
-    ensure!(fleet.airflow.sql(&paused).await? == "t", "unpaused by REST");
-    fleet
+    fleet.shards[0]
+        .airflow
+        .rest(reqwest::Method::PATCH, &path, json!({ "is_paused": false }))
+        .await?;
+    ensure!(fleet.shards[0].airflow.sql(&paused).await? == "t", "unpaused by REST");
+    fleet.shards[0]
         .airflow
         .sql(&format!("UPDATE dag SET is_paused = false WHERE dag_id = '{dag_id}'"))
         .await?;
-    ensure!(fleet.airflow.sql(&paused).await? == "t", "unpaused by SQL");
-    fleet.airflow.run(&["dags", "unpause", dag_id, "--yes"]).await?;
-    ensure!(fleet.airflow.sql(&paused).await? == "t", "unpaused by airflow dags unpause");
+    ensure!(fleet.shards[0].airflow.sql(&paused).await? == "t", "unpaused by SQL");
+    fleet.shards[0].airflow.run(&["dags", "unpause", dag_id, "--yes"]).await?;
+    ensure!(fleet.shards[0].airflow.sql(&paused).await? == "t", "unpaused by airflow dags unpause");
     Ok(())
 }
 
@@ -166,7 +174,7 @@ async fn what_is_too_old_goes(fleet: &Fleet) -> Result<()> {
     fleet.write("old", "b.py", &empty("old.b", "default"))?;
     let mut old = fleet.namespace("old", "shard-a")?;
     fleet.create(old.clone()).await?;
-    fleet
+    fleet.shards[0]
         .airflow
         .finds("SELECT count(*) FROM dag WHERE dag_id LIKE 'old.%' AND NOT is_stale", "2")
         .await?;
@@ -182,20 +190,20 @@ async fn what_is_too_old_goes(fleet: &Fleet) -> Result<()> {
         UNION ALL SELECT 'old.a', 'scheduled__0', 'scheduled', 'success', now(), now(), now(), now(), \
           now(), 0, (SELECT id FROM dag_version v WHERE v.dag_id = 'old.a' LIMIT 1), now(), \
           'ended'";
-    fleet.airflow.sql(runs).await?;
+    fleet.shards[0].airflow.sql(runs).await?;
     let tasks = "INSERT INTO task_instance (id, task_id, dag_id, run_id, map_index, try_number, state, \
           start_date, end_date, pool, pool_slots, queue, max_tries, dag_version_id, updated_at) \
         SELECT gen_random_uuid(), 'nothing', dag_id, run_id, -1, 1, 'success', start_date, \
           start_date + interval '1 hour', 'default_pool', 1, 'default', 0, created_dag_version_id, now() \
         FROM dag_run WHERE dag_id LIKE 'old.%'";
-    fleet.airflow.sql(tasks).await?;
+    fleet.shards[0].airflow.sql(tasks).await?;
     // Every minute: the next one is due soon.
     old.retention = Some(Retention { keep_days: 5, schedule: "* * * * *".to_owned() });
     fleet.update(old).await?;
     let left = "SELECT string_agg(r.dag_id || ' ' || r.run_id || ' ' || \
           (SELECT count(*) FROM task_instance t WHERE (t.dag_id, t.run_id) = (r.dag_id, r.run_id)), \
           ', ' ORDER BY r.dag_id) FROM dag_run r WHERE r.dag_id LIKE 'old.%'";
-    fleet.airflow.finds(left, "old.a scheduled__0 1, old.b scheduled__11 1").await?;
+    fleet.shards[0].airflow.finds(left, "old.a scheduled__0 1, old.b scheduled__11 1").await?;
     fleet.says(&["namespace", "events", "old"], &["RETENTION_DONE"]).await?;
     Ok(())
 }
@@ -203,18 +211,23 @@ async fn what_is_too_old_goes(fleet: &Fleet) -> Result<()> {
 /// A namespace that leaves: paused whatever users click, its files, pools and rules gone.
 async fn what_is_given_up_stays_paused(fleet: &mut Fleet) -> Result<()> {
     // The agent dies meanwhile, and takes up where it was.
-    fleet.agent.kill().await;
+    fleet.shards[0].agent.kill().await;
     fleet.update(fleet.namespace("pay", "shard-z")?).await?;
     fleet.airfleet(&["shard", "cordon", "shard-a", "--reason", "test"]).await?;
-    fleet.agent.start().await?;
+    fleet.shards[0].agent.start().await?;
     let paused = "SELECT count(*) FROM dag WHERE dag_id LIKE 'pay.%' AND NOT is_paused";
     fleet.airfleet(&["namespace", "pin", "pay", "shard-z", "--reason", "test", "--force"]).await?;
-    fleet.airflow.finds(paused, "0").await?;
+    fleet.shards[0].airflow.finds(paused, "0").await?;
     unpause_in_every_way(fleet, "pay.once").await?;
-    fleet.airflow.finds("SELECT count(*) FROM slot_pool WHERE pool LIKE 'pay%'", "0").await?;
+    fleet.shards[0]
+        .airflow
+        .finds("SELECT count(*) FROM slot_pool WHERE pool LIKE 'pay%'", "0")
+        .await?;
     eventually(LIMIT, async || {
-        ensure!(!fleet.airflow.shard.dags_folder().join("pay").exists());
-        let rules = fs::read(fleet.airflow.shard.dags_folder().join(".airfleet/guardrails.json"))?;
+        ensure!(!fleet.shards[0].airflow.shard.dags_folder().join("pay").exists());
+        let rules = fs::read(
+            fleet.shards[0].airflow.shard.dags_folder().join(".airfleet/guardrails.json"),
+        )?;
         let rules: Value = serde_json::from_slice(&rules)?;
         ensure!(rules["namespaces"].get("pay").is_none(), "{rules}");
         anyhow::Ok(())

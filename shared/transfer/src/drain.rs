@@ -1,8 +1,8 @@
 //! What still runs of a namespace, and what goes along although it was about to.
 //!
 //! A paused DAG starts nothing new, but what a worker may start at any moment still runs. Nothing
-//! found once proves little: the scheduler may have been about to queue a task. It is looked twice,
-//! and a scheduler has to have beaten in between ([`Look::confirms`]).
+//! found once proves little: a scheduler may have been about to queue a task. It is looked twice, and
+//! every scheduler that lives has to have beaten in between ([`Look::confirms`]).
 
 use airfleet_domain::{
     moves::{Drain, Seen},
@@ -11,6 +11,10 @@ use airfleet_domain::{
 use sqlx::PgConnection;
 
 use crate::{Catalog, Database, Error, Scope, database, order};
+
+/// A scheduler that has not beaten for so long queues nothing any more: twice what Airflow takes for
+/// its end (`scheduler_health_check_threshold`, 30 s), after which others take its tasks. Seconds.
+const SCHEDULER_DEAD_AFTER: i64 = 60;
 
 /// What was found at one time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,7 +26,8 @@ pub struct Look {
     pub scheduled: i64,
     /// Task instances that wait to be tried again. They go along. Count.
     pub up_for_retry: i64,
-    /// The latest heartbeat of a scheduler. Microseconds since 1970-01-01 UTC.
+    /// The latest heartbeat of the scheduler that has not beaten for longest, of those that live; none
+    /// where none lives. Microseconds since 1970-01-01 UTC.
     pub scheduler_beat_us: Option<i64>,
     /// When it was looked, by the database's clock. Microseconds since 1970-01-01 UTC.
     pub at_us: i64,
@@ -30,13 +35,9 @@ pub struct Look {
 
 impl Look {
     /// Whether this look and an earlier one prove that nothing runs: both found nothing, and since
-    /// the earlier one a scheduler has gone through its loop, or none lives that could.
-    pub fn confirms(&self, earlier: &Look, scheduler_dead_after_us: i64) -> bool {
-        let dead = |beat: i64| self.at_us.saturating_sub(beat) > scheduler_dead_after_us;
-        let beaten = match self.scheduler_beat_us {
-            None => true,
-            Some(beat) => beat > earlier.at_us || dead(beat),
-        };
+    /// the earlier one each scheduler has gone through its loop, or none lives that could.
+    pub fn confirms(&self, earlier: &Look) -> bool {
+        let beaten = self.scheduler_beat_us.is_none_or(|beat| beat > earlier.at_us);
         self.drain.is_idle() && earlier.drain.is_idle() && self.at_us > earlier.at_us && beaten
     }
 }
@@ -63,8 +64,9 @@ pub async fn look_in(
            count(*) FILTER (WHERE t.state = 'queued'), count(*) FILTER (WHERE t.state = 'deferred'), \
            count(*) FILTER (WHERE t.state = 'scheduled'), \
            count(*) FILTER (WHERE t.state = 'up_for_retry'), \
-           (SELECT CAST(extract(epoch FROM max(j.latest_heartbeat)) * 1000000 AS bigint) \
-            FROM {{schema}}.job j WHERE j.job_type = 'SchedulerJob' AND j.state = 'running'), \
+           (SELECT CAST(extract(epoch FROM min(j.latest_heartbeat)) * 1000000 AS bigint) \
+            FROM {{schema}}.job j WHERE j.job_type = 'SchedulerJob' AND j.state = 'running' \
+              AND j.latest_heartbeat > now() - interval '{SCHEDULER_DEAD_AFTER} seconds'), \
            CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) \
          FROM {{schema}}.task_instance t WHERE t.state IN ('running', 'restarting', 'queued', \
            'deferred', 'scheduled', 'up_for_retry') AND {of}"

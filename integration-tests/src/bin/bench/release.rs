@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use airfleet_integration_tests::{
     bench::report::{Figure, Goal, Report},
     eventually,
-    shard::{Fleet, LIMIT},
+    shard::{Fleet, FleetOptions, LIMIT},
 };
 use anyhow::{Result, ensure};
 
@@ -26,7 +26,7 @@ with DAG("pay.NUMBER", start_date=datetime(2026, 1, 1), schedule="@daily", catch
 "#;
 
 pub(crate) async fn run(report: &mut Report) -> Result<()> {
-    let fleet = Fleet::boot(INTERVAL).await?;
+    let fleet = Fleet::boot(&FleetOptions { interval: INTERVAL, ..Default::default() }).await?;
     let release = async |number: usize| {
         let text = DAG.replace("NUMBER", &number.to_string());
         let begun = Instant::now();
@@ -37,7 +37,10 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
                AND d.next_dagrun_create_after IS NOT NULL"
         );
         eventually(LIMIT, async || {
-            ensure!(fleet.airflow.sql(&sql).await? == "1", "pay.{number} cannot be scheduled");
+            ensure!(
+                fleet.shards[0].airflow.sql(&sql).await? == "1",
+                "pay.{number} cannot be scheduled"
+            );
             anyhow::Ok(())
         })
         .await?;
@@ -56,6 +59,6 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
     let at = |share: f64| times[((times.len() as f64 * share).ceil() as usize).max(1) - 1];
     report.add(Figure::alone("release.schedulable_p50", at(0.5), "s", Goal::None))?;
     report.add(Figure::alone("release.schedulable_p95", at(0.95), "s", Goal::AtMost(10.0)))?;
-    fleet.airflow.shard.stop().await;
+    fleet.stop().await;
     Ok(())
 }

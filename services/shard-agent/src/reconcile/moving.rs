@@ -21,9 +21,6 @@ use crate::{
     moves::{End, Mover, Notes, Transfer, notes, wire as convert},
 };
 
-/// A scheduler that has not beaten for so long queues nothing any more.
-const SCHEDULER_DEAD_AFTER_US: i64 = 60_000_000;
-
 /// Time for a statement that goes through a namespace's runs.
 const LONG_STATEMENT: Duration = Duration::from_secs(25);
 
@@ -58,22 +55,15 @@ pub(super) struct Moving<'a> {
 }
 
 impl Memory {
-    /// What two looks prove, as far as this one and those before it go.
-    fn confirm(&mut self, role: Role, look: drain::Look) -> Drain {
+    /// What two looks prove, as far as this one and those before it go. A fence that stays closed
+    /// keeps what was proved once: what is sealed need not be proved again.
+    fn confirm(&mut self, look: drain::Look) -> Drain {
         if !look.drain.is_idle() {
             self.quiet = None;
             return look.drain;
         }
-        match &self.quiet {
-            Some((since, earlier)) if *since == role => {
-                let confirmed = look.confirms(earlier, SCHEDULER_DEAD_AFTER_US);
-                Drain { confirmed, ..look.drain }
-            }
-            _ => {
-                self.quiet = Some((role, look));
-                look.drain
-            }
-        }
+        let earlier = self.quiet.get_or_insert(look);
+        Drain { confirmed: look.confirms(earlier), ..look.drain }
     }
 }
 
@@ -101,7 +91,7 @@ impl Pass<'_> {
         if self.order.task().is_some() {
             look.drain.queued = 0;
         }
-        Ok(memory.confirm(Role::Sealed, look).confirmed)
+        Ok(memory.confirm(look).confirmed)
     }
 
     async fn look_at_tasks(&self, mover: &Mover) -> Result<drain::Look, Problem> {
@@ -125,7 +115,7 @@ impl Pass<'_> {
             && reached.is_some_and(|(role, ..)| role == Role::Quiesced);
         let drain = if drains {
             let look = self.look_at_tasks(moving.mover).await?;
-            Some(memory.confirm(Role::Quiesced, look))
+            Some(memory.confirm(look))
         } else {
             None
         };

@@ -79,8 +79,9 @@ pub(super) struct Memory {
     /// Of the manifest that the shard was last brought to.
     pub(super) manifest_revision: i64,
     delivery_failed: bool,
-    /// The first look in this role at which nothing of the namespace ran, as far as that was so since.
-    pub(super) quiet: Option<(Role, airfleet_transfer::drain::Look)>,
+    /// The first look since the fence was closed at which nothing of the namespace ran, as far as that
+    /// was so since.
+    pub(super) quiet: Option<airfleet_transfer::drain::Look>,
     /// When its source was last asked.
     brought_at: Option<Instant>,
 }

@@ -61,18 +61,28 @@ async fn nothing_is_confirmed_before_a_scheduler_went_round() {
     let scope = scope(&["pay__"]);
     let catalog = end.catalog().await;
     let look = async || drain::look(&end.database, &catalog, &scope).await.unwrap();
-    let minute = 60_000_000;
-    server.query(&end, "INSERT INTO job (job_type, state, latest_heartbeat) VALUES ('SchedulerJob', 'running', now())").await;
+    server
+        .query(
+            &end,
+            "INSERT INTO job (job_type, state, latest_heartbeat) VALUES \
+        ('SchedulerJob', 'running', now()), ('SchedulerJob', 'running', now())",
+        )
+        .await;
     let first = look().await;
     let second = look().await;
-    assert!(!second.confirms(&first, minute), "the scheduler has not beaten since");
-    assert!(!first.confirms(&first, minute), "one look proves nothing");
+    assert!(!second.confirms(&first), "no scheduler has beaten since");
+    assert!(!first.confirms(&first), "one look proves nothing");
+    let one = "UPDATE job SET latest_heartbeat = now() WHERE id = (SELECT min(id) FROM job)";
+    server.query(&end, one).await;
+    assert!(!look().await.confirms(&first), "the other one has not beaten since");
     server.query(&end, "UPDATE job SET latest_heartbeat = now()").await;
-    let third = look().await;
-    assert!(third.confirms(&first, minute));
-    server.query(&end, "UPDATE job SET latest_heartbeat = now() - interval '10 minutes'").await;
-    assert!(look().await.confirms(&first, minute), "a scheduler that is dead queues nothing");
+    assert!(look().await.confirms(&first));
+    let dead = "UPDATE job SET latest_heartbeat = now() - interval '10 minutes'";
+    server.query(&end, &format!("{dead} WHERE id > (SELECT min(id) FROM job)")).await;
+    assert!(look().await.confirms(&first), "a scheduler that is dead queues nothing");
+    server.query(&end, dead).await;
+    assert!(look().await.confirms(&first), "nobody queues anything");
     server.fill(&end, "pay__", [1, 3, 3]).await;
     server.query(&end, "UPDATE task_instance SET state = 'queued' WHERE task_id = 't1'").await;
-    assert!(!look().await.confirms(&first, minute));
+    assert!(!look().await.confirms(&first));
 }

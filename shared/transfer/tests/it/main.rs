@@ -6,6 +6,5 @@ mod copy;
 mod cursor;
 mod drain;
 mod ends;
-mod live;
 mod preflight;
 mod timetables;

@@ -126,6 +126,9 @@ impl Pass<'_> {
         let is_sealed = sight
             .reached
             .is_some_and(|(role, at, _)| role == desired.role && at == desired.generation.0);
+        if sight.is_open() || sight.unpaused > 0 {
+            memory.quiet = None;
+        }
         let is_drained =
             desired.role == Role::Sealed && (is_sealed || self.is_drained(memory).await?);
         let found = Found {

@@ -1,0 +1,119 @@
+//! `soak`: moves a namespace between two real Airflows, there and back, while it runs and while
+//! things break, and decides whether a run was lost or doubled.
+
+use std::{process::ExitCode, time::Duration};
+
+use airfleet_integration_tests::soak::{
+    Soak,
+    fault::{Fault, PHASES, VICTIMS},
+};
+use airfleet_proto::moves::v1::MovePhase;
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+
+/// Moves a namespace of six kinds of DAG between two real Airflows while it runs and things break,
+/// and decides from both databases and from what tasks left outside of Airflow whether a run was
+/// lost or doubled.
+#[derive(Debug, Parser)]
+#[command(after_help = "Examples:
+  soak --moves 50                       fifty moves in a row, nothing breaks
+  soak --moves 140 --faults all         each victim in each phase, before and after its effect
+  soak --moves 20 --faults all --seed 7 twenty of these, another choice")]
+struct Arguments {
+    /// How many moves, one after another.
+    #[arg(long, default_value_t = 50)]
+    moves: usize,
+    /// What breaks.
+    #[arg(long, value_enum, default_value_t = Faults::None)]
+    faults: Faults,
+    /// Order of what breaks.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How long a task of the long DAG takes. Seconds.
+    #[arg(long, default_value_t = 15)]
+    long_task: u64,
+    /// Time between moves. Seconds.
+    #[arg(long, default_value_t = 5)]
+    pause: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Faults {
+    /// Nothing.
+    None,
+    /// Something in each move.
+    All,
+}
+
+/// All faults, in an order of the seed.
+fn faults(seed: u64) -> Vec<Fault> {
+    let mut all = Fault::all();
+    let mut state = seed;
+    // Fisher and Yates, with the steps of SplitMix64.
+    for last in (1..all.len()).rev() {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        all.swap(last, (z ^ (z >> 31)) as usize % (last + 1));
+    }
+    all
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let faults = match arguments.faults {
+        Faults::None => vec![],
+        Faults::All => faults(arguments.seed),
+    };
+    println!(
+        "{} moves; {} victims, {} phases, {} faults in turn, seed {}",
+        arguments.moves,
+        VICTIMS.len(),
+        PHASES.len(),
+        faults.len(),
+        arguments.seed
+    );
+    let mut soak = Soak::boot(Duration::from_secs(arguments.long_task)).await?;
+    let (mut done, mut given_up) = (0, 0);
+    let mut beyond = vec![];
+    for number in 0..arguments.moves {
+        let fault = faults.get(number % faults.len().max(1)).copied();
+        let moved = soak.move_over(fault).await?;
+        if moved.last.phase() == MovePhase::Done {
+            done += 1;
+            beyond.push(moved.beyond_drain());
+        } else {
+            given_up += 1;
+        }
+        tokio::time::sleep(Duration::from_secs(arguments.pause)).await;
+    }
+    let evidence = soak.finish().await?;
+    let mut findings = soak.judge(&evidence);
+    for shard in [0, 1] {
+        let neighbour = soak.neighbour(shard, evidence.until_us).await?;
+        findings.extend(soak.judge(&neighbour));
+    }
+    let runs = evidence.runs[&evidence.owner].len();
+    println!(
+        "{done} moves done, {given_up} given up; {runs} runs, {} of them asked for, {} effects",
+        evidence.asked.len(),
+        evidence.effects.len()
+    );
+    beyond.sort();
+    let at = |share: f64| beyond[((beyond.len() as f64 * share).ceil() as usize).max(1) - 1];
+    if !beyond.is_empty() {
+        println!(
+            "without an owner that could make runs, beyond the drain: p50 {:.2} s, p95 {:.2} s",
+            at(0.5).as_secs_f64(),
+            at(0.95).as_secs_f64()
+        );
+    }
+    for finding in &findings {
+        println!("{finding}");
+    }
+    println!("{} findings", findings.len());
+    soak.stop().await;
+    Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

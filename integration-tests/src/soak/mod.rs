@@ -1,0 +1,698 @@
+//! Moves between two real Airflows, there and back, while a namespace of six kinds of DAG runs,
+//! neighbours run on both shards, users trigger runs, and things break.
+//!
+//! [`Soak`] drives and breaks; it keeps no account of what should be. What came of it is read from
+//! both metadata databases and from lines that tasks leave outside of Airflow, and judged by
+//! [`checker`].
+
+pub mod checker;
+pub mod fault;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write as _,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use airfleet_local::Component;
+use airfleet_proto::{
+    moves::v1::{
+        GetMoveRequest, Move, MovePhase, StartMoveRequest, move_service_client::MoveServiceClient,
+    },
+    registry::v1::Namespace,
+    router::v1::{
+        AssignmentState, GetRouterStatusRequest, ResolveRequest, ResolveResponse,
+        resolve_request::Target, router_service_client::RouterServiceClient,
+    },
+};
+use anyhow::{Context as _, Result, bail, ensure};
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::{
+    task::JoinHandle,
+    time::{interval, sleep},
+};
+use tonic::transport::Channel;
+
+use self::{
+    checker::{Effect, Evidence, Expected, Finding, Run},
+    fault::{End, Fault, Moment, Victim},
+};
+use crate::{
+    eventually,
+    shard::{Fleet, FleetOptions, LIMIT, Shard},
+};
+
+const NAMESPACE: &str = "pay";
+const MINUTE_US: i64 = 60_000_000;
+const DAGS: &str = include_str!("dags.py");
+
+/// Two shards.
+const SHARDS: [&str; 2] = ["shard-a", "shard-b"];
+
+/// How long a link stays cut: longer than an agent that hears nothing waits, so it comes again.
+const CUT: Duration = Duration::from_secs(20);
+
+/// How long a database stays away.
+const AWAY: Duration = Duration::from_secs(2);
+
+/// A move may take so long, faults and all.
+const MOVE_LIMIT: Duration = Duration::from_mins(8);
+
+/// A neighbour: it stays where it is, and has a tick each minute.
+const NEIGHBOUR: &str = r#"
+import pendulum
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
+from airflow.timetables.trigger import CronTriggerTimetable
+
+with DAG("NAME.minutely", schedule=CronTriggerTimetable("* * * * *", timezone="UTC"), catchup=True,
+         start_date=pendulum.from_timestamp(AT), is_paused_upon_creation=False):
+    EmptyOperator(task_id="nothing")
+"#;
+
+/// A fleet under load.
+pub struct Soak {
+    fleet: Fleet,
+    effects: PathBuf,
+    /// Runs that were asked for and taken on.
+    asked: Arc<Mutex<Vec<(String, String)>>>,
+    /// Whether users are to go on asking.
+    asking: Arc<AtomicBool>,
+    user: Option<JoinHandle<()>>,
+    /// The router that runs.
+    leader: usize,
+    begun: Instant,
+    /// Whether Airflow may have had to execute something again.
+    may_repeat: bool,
+}
+
+/// What came of a move.
+#[derive(Debug, Clone)]
+pub struct Moved {
+    /// As it was last told.
+    pub last: Move,
+    /// From the first word to the last.
+    pub took: Duration,
+    /// From the start of each phase to the start of the next, as the router tells it.
+    pub phases: Vec<(MovePhase, Duration)>,
+    /// What broke, in which phase it then was.
+    pub struck: Option<MovePhase>,
+}
+
+impl Moved {
+    /// From the end of the drain until the target runs the namespace, as the router sees it: a little
+    /// more than for how long nobody could make runs, beyond the drain.
+    pub fn beyond_drain(&self) -> Duration {
+        let dark =
+            [MovePhase::Sealing, MovePhase::Copying, MovePhase::Flipped, MovePhase::Activating];
+        self.phases.iter().filter(|(phase, _)| dark.contains(phase)).map(|(_, took)| *took).sum()
+    }
+}
+
+impl Soak {
+    /// Boots two Airflows below a control plane, and puts the namespace and its neighbours on them.
+    /// Tasks of the long DAG take `long_task`.
+    pub async fn boot(long_task: Duration) -> Result<Self> {
+        let begun = Instant::now();
+        let effects = tempfile::Builder::new().prefix("effects").tempfile()?;
+        let effects = effects.into_temp_path().keep()?;
+        let options = FleetOptions {
+            shards: SHARDS.to_vec(),
+            absent: vec![],
+            routers: 2,
+            environment: vec![("SOAK_EFFECTS", effects.display().to_string())],
+            // A machine with two cores and two Airflows is late now and then.
+            agents: [
+                ("thresholds.lateness_max", "1h"),
+                ("thresholds.scheduling_delay_p95", "1h"),
+                ("thresholds.scheduler_heartbeat_age", "5m"),
+                ("thresholds.dag_processor_heartbeat_age", "5m"),
+            ]
+            .map(|(key, value)| (key, value.to_owned()))
+            .to_vec(),
+            ..FleetOptions::default()
+        };
+        let fleet = Fleet::boot(&options).await?;
+        let mut soak = Self {
+            fleet,
+            effects,
+            asked: Arc::default(),
+            asking: Arc::new(AtomicBool::new(true)),
+            user: None,
+            leader: 0,
+            begun,
+            may_repeat: false,
+        };
+        soak.register(long_task).await?;
+        soak.user = Some(tokio::spawn(soak.user().ask_for_runs()));
+        soak.say("both shards run, and the namespace on one of them");
+        Ok(soak)
+    }
+
+    /// Tells what happened, and when.
+    pub fn say(&self, what: &str) {
+        println!("{:7.1} s  {what}", self.begun.elapsed().as_secs_f64());
+    }
+
+    async fn register(&self, long_task: Duration) -> Result<()> {
+        let at = Timestamp::now().as_second() / 60 * 60;
+        for (namespace, shard) in [("near-a", SHARDS[0]), ("near-b", SHARDS[1])] {
+            let text = NEIGHBOUR.replace("NAME", namespace).replace("AT", &at.to_string());
+            self.fleet.write(namespace, "near.py", &text)?;
+            self.fleet.create(self.fleet.namespace(namespace, shard)?).await?;
+        }
+        let text = DAGS
+            .replace("(AT)", &format!("({at})"))
+            .replace("SECONDS", &long_task.as_secs().to_string());
+        self.fleet.write(NAMESPACE, "kinds.py", &text)?;
+        let anywhere = Namespace { placement: None, ..self.fleet.namespace(NAMESPACE, "")? };
+        self.fleet.create(anywhere).await?;
+        let owner = eventually(LIMIT, async || self.owner().await).await?;
+        let runs = "SELECT count(DISTINCT dag_id) >= 3 FROM dag_run \
+                    WHERE starts_with(dag_id, 'pay.') AND state = 'success'";
+        self.shard(owner).airflow.finds(runs, "t").await
+    }
+
+    fn shard(&self, number: usize) -> &Shard {
+        &self.fleet.shards[number]
+    }
+
+    fn channels(&self) -> Vec<Channel> {
+        self.fleet.routers.iter().map(crate::process::Service::channel).collect()
+    }
+
+    fn user(&self) -> User {
+        User {
+            routers: self.channels(),
+            shards: self.fleet.shards.iter().map(|shard| shard.airflow.door()).collect(),
+            asked: self.asked.clone(),
+            asking: self.asking.clone(),
+        }
+    }
+
+    /// The shard that has the namespace and runs it.
+    pub async fn owner(&self) -> Result<usize> {
+        let found = resolve(&self.channels(), NAMESPACE).await?;
+        ensure!(found.state() == AssignmentState::Assigned, "{NAMESPACE} is {:?}", found.state());
+        number_of(&found.shard)
+    }
+
+    async fn get(&self, id: &str) -> Result<Move> {
+        let mut last = anyhow::anyhow!("no router runs");
+        for channel in self.channels() {
+            let ask = GetMoveRequest { name: id.to_owned() };
+            match MoveServiceClient::new(channel).get_move(ask).await {
+                Ok(found) => return Ok(found.into_inner()),
+                Err(error) => last = error.into(),
+            }
+        }
+        Err(last)
+    }
+
+    async fn start(&self, target: usize, key: &str) -> Result<Move> {
+        eventually(LIMIT, async || {
+            let mut last = anyhow::anyhow!("no router runs");
+            for channel in self.channels() {
+                let request = StartMoveRequest {
+                    namespace: NAMESPACE.to_owned(),
+                    target_shard: SHARDS[target].to_owned(),
+                    reason: "soak".to_owned(),
+                    // Asked again, it is the same move.
+                    request_id: key.to_owned(),
+                    ..StartMoveRequest::default()
+                };
+                match MoveServiceClient::new(channel).start_move(request).await {
+                    Ok(started) => {
+                        return started.into_inner().r#move.context("a move that is no move");
+                    }
+                    Err(error) => last = error.into(),
+                }
+            }
+            self.keep_airflows().await?;
+            Err(last)
+        })
+        .await
+    }
+
+    /// Moves the namespace to the shard that does not have it, and breaks something meanwhile.
+    pub async fn move_over(&mut self, fault: Option<Fault>) -> Result<Moved> {
+        let source = eventually(LIMIT, async || self.owner().await).await?;
+        let target = 1 - source;
+        if let Some(fault) = fault {
+            self.prepare(fault).await?;
+        }
+        let began = Instant::now();
+        let key = format!("soak-{}", self.begun.elapsed().as_nanos());
+        let mut last = self.start(target, &key).await?;
+        let mut starts = vec![];
+        let mut struck = None;
+        let mut looks = interval(Duration::from_millis(10));
+        let mut kept = Instant::now();
+        loop {
+            if starts.last().is_none_or(|(phase, _)| *phase != last.phase()) {
+                starts.push((last.phase(), timestamp(last.phase_time.as_ref())?));
+            }
+            if let Some(fault) = fault.filter(|_| struck.is_none())
+                && self.is_time(fault, &last, [source, target]).await
+            {
+                struck = Some(last.phase());
+                self.strike(fault.victim, [source, target]).await?;
+            }
+            if matches!(last.phase(), MovePhase::Done | MovePhase::Aborted) {
+                break;
+            }
+            ensure!(
+                began.elapsed() < MOVE_LIMIT,
+                "not over within {MOVE_LIMIT:?}: {last:#?}\n{}",
+                self.logs()
+            );
+            if kept.elapsed() > Duration::from_secs(1) {
+                self.keep_airflows().await?;
+                kept = Instant::now();
+            }
+            looks.tick().await;
+            if let Ok(found) = self.get(&last.id).await {
+                last = found;
+            }
+        }
+        self.keep_airflows().await?;
+        if let Some(fault) = fault {
+            self.may_repeat |= fault.may_repeat();
+        }
+        let phases = starts.windows(2).map(|two| {
+            let took = two[1].1.duration_since(two[0].1);
+            (two[0].0, Duration::try_from(took).unwrap_or_default())
+        });
+        let moved = Moved { phases: phases.collect(), took: began.elapsed(), last, struck };
+        self.tell(&moved, fault);
+        self.hold_to(&moved, fault, [source, target]).await?;
+        Ok(moved)
+    }
+
+    fn tell(&self, moved: &Moved, fault: Option<Fault>) {
+        let Moved { last, took, .. } = moved;
+        let phases: Vec<_> = moved
+            .phases
+            .iter()
+            .map(|(phase, took)| format!("{} {:.1}", short(*phase), took.as_secs_f64()))
+            .collect();
+        let fault = fault.map_or_else(String::new, |fault| {
+            let at = moved.struck.map_or("never", short);
+            format!("; {fault} (in {at})")
+        });
+        let failed = last.last_error.as_ref();
+        let failed = failed.map_or_else(String::new, |error| format!("; {}", error.code));
+        self.say(&format!(
+            "{} -> {} {} in {:.1} s, no runs for {:.1} s ({}){fault}{failed}",
+            last.source_shard,
+            last.target_shard,
+            short(last.phase()),
+            took.as_secs_f64(),
+            last.blackout_ms as f64 / 1e3,
+            phases.join(", "),
+        ));
+    }
+
+    /// What holds after every move, whatever broke.
+    async fn hold_to(
+        &self,
+        moved: &Moved,
+        fault: Option<Fault>,
+        [source, target]: [usize; 2],
+    ) -> Result<()> {
+        let last = &moved.last;
+        if last.phase() == MovePhase::Aborted {
+            ensure!(fault.is_some(), "given up though nothing broke: {last:#?}\n{}", self.logs());
+            ensure!(last.flip_time.is_none(), "given up after the flip: {last:#?}");
+        } else {
+            let proof = last.proof.as_ref().context("no proof")?;
+            ensure!(proof.differing == 0, "{proof:#?}");
+        }
+        let owner = if last.phase() == MovePhase::Done { target } else { source };
+        let found = eventually(LIMIT, async || self.owner().await).await?;
+        ensure!(found == owner, "{} has it, not {}", SHARDS[found], SHARDS[owner]);
+        // Whoever does not have it cannot run it; whoever has it does.
+        let running =
+            "SELECT count(*) FROM dag WHERE starts_with(dag_id, 'pay.') AND NOT is_paused";
+        self.shard(1 - owner).airflow.finds(running, "0").await?;
+        self.shard(owner).airflow.finds(running, "6").await
+    }
+
+    /// What tasks did so far, and what both shards have, once everything that was due is finished.
+    /// Users stop to ask.
+    pub async fn finish(&mut self) -> Result<Evidence> {
+        self.asking.store(false, Ordering::SeqCst);
+        if let Some(user) = self.user.take() {
+            user.await?;
+        }
+        let until_us = Timestamp::now().as_microsecond();
+        let owner = self.owner().await?;
+        // Ticks up to now are there as soon as a scheduler was awake since, and end some time later.
+        let ended = format!(
+            "SELECT count(*) FILTER (WHERE run_after > to_timestamp({until_us} / 1e6)) >= 1 \
+             AND count(*) FILTER (WHERE run_after <= to_timestamp({until_us} / 1e6) \
+               AND state NOT IN ('success', 'failed')) = 0 \
+             FROM dag_run WHERE starts_with(dag_id, 'pay.')"
+        );
+        eventually(LIMIT * 2, async || {
+            self.keep_airflows().await?;
+            let found = self.shard(owner).airflow.sql(&ended).await?;
+            ensure!(found == "t", "runs do not end");
+            anyhow::Ok(())
+        })
+        .await?;
+        self.evidence(until_us).await
+    }
+
+    /// Everything that is known of runs that were due until then. Microseconds since 1970.
+    pub async fn evidence(&self, until_us: i64) -> Result<Evidence> {
+        let mut runs = BTreeMap::new();
+        for (number, name) in SHARDS.iter().enumerate() {
+            runs.insert((*name).to_owned(), self.runs(number, NAMESPACE).await?);
+        }
+        let effects = fs::read_to_string(&self.effects)?;
+        Ok(Evidence {
+            owner: SHARDS[self.owner().await?].to_owned(),
+            runs,
+            effects: effects.lines().map(Effect::parse).collect::<Result<_>>()?,
+            dags: expected(),
+            asked: self.asked.lock().expect("nobody panics").clone(),
+            until_us,
+        })
+    }
+
+    /// The same of the neighbour on a shard, whose tasks leave nothing.
+    pub async fn neighbour(&self, number: usize, until_us: i64) -> Result<Evidence> {
+        let name = ["near-a", "near-b"][number];
+        let expected = Expected { step_us: Some(MINUTE_US), tasks: BTreeMap::new() };
+        Ok(Evidence {
+            owner: SHARDS[number].to_owned(),
+            runs: BTreeMap::from([(SHARDS[number].to_owned(), self.runs(number, name).await?)]),
+            dags: BTreeMap::from([(format!("{name}.minutely"), expected)]),
+            until_us,
+            ..Evidence::default()
+        })
+    }
+
+    async fn runs(&self, number: usize, namespace: &str) -> Result<Vec<Run>> {
+        let us = |column: &str| {
+            format!("coalesce(CAST(extract(epoch FROM {column}) * 1000000 AS bigint), -1)")
+        };
+        let sql = format!(
+            "SELECT dag_id, run_id, {}, {}, state FROM dag_run \
+             WHERE starts_with(dag_id, '{namespace}.')",
+            us("logical_date"),
+            us("run_after")
+        );
+        let rows = self.shard(number).airflow.sql(&sql).await?;
+        let row = |row: &str| {
+            let fields: Vec<_> = row.split('\t').collect();
+            let [dag_id, run_id, logical_us, after_us, state] = fields[..] else {
+                bail!("not five columns: {row:?}");
+            };
+            Ok(Run {
+                dag_id: dag_id.to_owned(),
+                run_id: run_id.to_owned(),
+                logical_us: Some(logical_us.parse()?).filter(|us| *us >= 0),
+                after_us: after_us.parse()?,
+                state: state.to_owned(),
+            })
+        };
+        rows.lines().map(row).collect()
+    }
+
+    /// What must not be, and is.
+    pub fn judge(&self, evidence: &Evidence) -> Vec<Finding> {
+        let excused =
+            |found: &Finding| self.may_repeat && matches!(found, Finding::Repeated { .. });
+        checker::check(evidence).into_iter().filter(|found| !excused(found)).collect()
+    }
+
+    /// Runs SQL in the metadata database of a shard.
+    pub async fn sql(&self, number: usize, sql: &str) -> Result<String> {
+        self.shard(number).airflow.sql(sql).await
+    }
+
+    /// Puts a line to those that tasks leave.
+    pub fn plant(&self, effect: &Effect) -> Result<()> {
+        let mut file = fs::OpenOptions::new().append(true).open(&self.effects)?;
+        Ok(writeln!(file, "{}", effect.line())?)
+    }
+
+    /// Stops everything.
+    pub async fn stop(mut self) {
+        self.asking.store(false, Ordering::SeqCst);
+        if let Some(user) = self.user.take() {
+            user.abort();
+        }
+        self.fleet.stop().await;
+        let _ = fs::remove_file(&self.effects);
+    }
+
+    fn logs(&self) -> String {
+        let tail = |what: &str, output: String| {
+            let lines: Vec<_> = output.lines().collect();
+            format!("--- {what}\n{}\n", lines[lines.len().saturating_sub(15)..].join("\n"))
+        };
+        let routers = self.fleet.routers.iter().map(|router| tail("router", router.output()));
+        let agents = self.fleet.shards.iter();
+        let agents = agents.map(|shard| tail(shard.name(), shard.agent.output()));
+        routers.chain(agents).collect()
+    }
+
+    /// What a supervisor does where Airflow runs: whatever ended is started again.
+    async fn keep_airflows(&self) -> Result<()> {
+        for shard in &self.fleet.shards {
+            let airflow = &shard.airflow.shard;
+            for component in airflow.components().collect::<Vec<_>>() {
+                if !airflow.is_running(component).await {
+                    airflow.start_component(component).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+// Faults.
+impl Soak {
+    /// What has to be so before the move begins.
+    async fn prepare(&mut self, fault: Fault) -> Result<()> {
+        match fault.victim {
+            Victim::Leader => {
+                let other = 1 - self.leader;
+                self.fleet.routers[other].start().await
+            }
+            Victim::Link(_) => {
+                // An agent that was told of a leader goes there by itself; only one that begins
+                // anew takes its link.
+                for shard in &mut self.fleet.shards {
+                    shard.agent.kill().await;
+                    shard.agent.start().await?;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it is time to break something.
+    async fn is_time(&self, fault: Fault, now: &Move, ends: [usize; 2]) -> bool {
+        if now.phase() > fault.phase {
+            return true;
+        }
+        now.phase() == fault.phase
+            && (fault.moment == Moment::Before || self.has_effect(fault.phase, ends).await)
+    }
+
+    /// Whether a metadata database shows what a phase is for.
+    async fn has_effect(&self, phase: MovePhase, [source, target]: [usize; 2]) -> bool {
+        let reached = async |shard: usize, role: &str| {
+            let sql = format!(
+                "SELECT count(*) FROM airfleet_role \
+                 WHERE namespace = '{NAMESPACE}' AND role = '{role}' AND reached_role = '{role}'"
+            );
+            matches!(self.shard(shard).airflow.sql(&sql).await.as_deref(), Ok("1"))
+        };
+        match phase {
+            MovePhase::Staging => reached(target, "staged").await,
+            MovePhase::Quiescing => reached(source, "quiesced").await,
+            MovePhase::Sealing => reached(source, "sealed").await,
+            MovePhase::Copying => self.has_copied(target).await.unwrap_or(false),
+            MovePhase::Activating => reached(target, "active").await,
+            MovePhase::Retiring => reached(source, "retired").await,
+            _ => true,
+        }
+    }
+
+    async fn has_copied(&self, target: usize) -> Result<bool> {
+        let airflow = &self.shard(target).airflow;
+        let schemas =
+            "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, 'airfleet_move_')";
+        for schema in airflow.sql(schemas).await?.lines() {
+            let installed =
+                format!("SELECT count(*) FROM {schema}.airfleet_result WHERE part = 'rest'");
+            if airflow.sql(&installed).await? != "0" {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn strike(&mut self, victim: Victim, ends: [usize; 2]) -> Result<()> {
+        let at = |end: End| match end {
+            End::Source => ends[0],
+            End::Target => ends[1],
+        };
+        match victim {
+            Victim::Router => {
+                let router = &mut self.fleet.routers[self.leader];
+                router.kill().await;
+                router.launch()
+            }
+            Victim::Leader => {
+                self.leader = self.leads().await?;
+                self.fleet.routers[self.leader].kill().await;
+                self.leader = 1 - self.leader;
+                Ok(())
+            }
+            Victim::Agent(end) => {
+                let agent = &mut self.fleet.shards[at(end)].agent;
+                agent.kill().await;
+                agent.launch()
+            }
+            Victim::Database(end) => {
+                let airflow = &self.shard(at(end)).airflow.shard;
+                let postgres = airflow.postgres().context("no PostgreSQL")?;
+                postgres.kill().await;
+                sleep(AWAY).await;
+                Ok(postgres.start().await?)
+            }
+            Victim::Scheduler(end) => {
+                let airflow = &self.shard(at(end)).airflow.shard;
+                airflow.kill_component(Component::Scheduler).await?;
+                Ok(airflow.start_component(Component::Scheduler).await?)
+            }
+            Victim::Link(end) => {
+                let links = &self.shard(at(end)).links;
+                links.iter().for_each(crate::link::Link::cut);
+                sleep(CUT).await;
+                links.iter().for_each(crate::link::Link::mend);
+                Ok(())
+            }
+        }
+    }
+
+    /// The router that leads.
+    async fn leads(&self) -> Result<usize> {
+        for (number, channel) in self.channels().into_iter().enumerate() {
+            let asked = RouterServiceClient::new(channel)
+                .get_router_status(GetRouterStatusRequest::default())
+                .await;
+            if asked.is_ok_and(|status| status.into_inner().leader) {
+                return Ok(number);
+            }
+        }
+        bail!("no router leads")
+    }
+}
+
+/// Somebody who triggers runs, as docs/moves.md asks of clients: not while the namespace is moving.
+struct User {
+    routers: Vec<Channel>,
+    shards: Vec<crate::shard::Door>,
+    asked: Arc<Mutex<Vec<(String, String)>>>,
+    asking: Arc<AtomicBool>,
+}
+
+impl User {
+    async fn ask_for_runs(self) {
+        let mut pauses = interval(Duration::from_secs(7));
+        let mut number = 0;
+        while self.asking.load(Ordering::SeqCst) {
+            pauses.tick().await;
+            number += 1;
+            let dag_id = if number % 4 == 0 { "pay.long" } else { "pay.manual" };
+            let run_id = format!("asked-{number}");
+            // One that is in doubt is asked for again, under the same name, until it is certain.
+            while self.asking.load(Ordering::SeqCst) {
+                if self.ask_for(dag_id, &run_id).await.unwrap_or(false) {
+                    let mut asked = self.asked.lock().expect("nobody panics");
+                    asked.push((dag_id.to_owned(), run_id));
+                    break;
+                }
+                sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+
+    /// Whether a shard has the run now.
+    async fn ask_for(&self, dag_id: &str, run_id: &str) -> Result<bool> {
+        let found = resolve(&self.routers, dag_id).await?;
+        if found.state() != AssignmentState::Assigned {
+            return Ok(false);
+        }
+        let path = format!("dags/{dag_id}/dagRuns");
+        let body = json!({ "dag_run_id": run_id, "logical_date": null, "conf": {} });
+        let shard = &self.shards[number_of(&found.shard)?];
+        let status = shard.post(&path, &body).await?;
+        // It has it already: the answer to an earlier call was lost.
+        Ok(status.is_success() || status == reqwest::StatusCode::CONFLICT)
+    }
+}
+
+async fn resolve(routers: &[Channel], name: &str) -> Result<ResolveResponse> {
+    let mut last = anyhow::anyhow!("no router runs");
+    for channel in routers {
+        let target = if name.contains('.') {
+            Target::DagId(name.to_owned())
+        } else {
+            Target::Namespace(name.to_owned())
+        };
+        let asked = RouterServiceClient::new(channel.clone())
+            .resolve(ResolveRequest { target: Some(target) })
+            .await;
+        match asked {
+            Ok(found) => return Ok(found.into_inner()),
+            Err(error) => last = error.into(),
+        }
+    }
+    Err(last)
+}
+
+fn number_of(shard: &str) -> Result<usize> {
+    SHARDS.iter().position(|name| *name == shard).with_context(|| format!("no shard {shard:?}"))
+}
+
+fn timestamp(time: Option<&prost_types::Timestamp>) -> Result<Timestamp> {
+    let time = time.context("no time")?;
+    Ok(Timestamp::new(time.seconds, time.nanos)?)
+}
+
+fn short(phase: MovePhase) -> &'static str {
+    phase.as_str_name().trim_start_matches("MOVE_PHASE_")
+}
+
+/// What runs of the six kinds do.
+fn expected() -> BTreeMap<String, Expected> {
+    let dag = |name: &str, minutes: Option<i64>, tasks: &[(&str, usize)]| {
+        let tasks = tasks.iter().map(|(task, count)| ((*task).to_owned(), *count)).collect();
+        let step_us = minutes.map(|minutes| minutes * MINUTE_US);
+        (format!("{NAMESPACE}.{name}"), Expected { step_us, tasks })
+    };
+    BTreeMap::from([
+        dag("minutely", Some(1), &[("work", 1)]),
+        dag("chained", Some(2), &[("first", 1), ("second", 1)]),
+        dag("latest", Some(1), &[("work", 1)]),
+        dag("mapped", Some(2), &[("numbers", 1), ("each", 3), ("flaky", 1)]),
+        dag("manual", None, &[("work", 1)]),
+        dag("long", None, &[("long", 1), ("after", 1)]),
+    ])
+}

@@ -1,0 +1,77 @@
+//! A namespace under load moves between two running Airflows while things break: no run is lost and
+//! none doubled. A few of the moves that `make soak` makes many of.
+
+use std::time::Duration;
+
+use airfleet_integration_tests::soak::{
+    Soak,
+    checker::{Effect, Evidence, Finding, check},
+    fault::{End, Fault, Moment, Victim},
+};
+use airfleet_proto::moves::v1::MovePhase;
+use anyhow::{Result, ensure};
+
+const FAULTS: [Option<Fault>; 6] = [
+    None,
+    Some(fault(Victim::Agent(End::Source), MovePhase::Sealing, Moment::After)),
+    Some(fault(Victim::Leader, MovePhase::Copying, Moment::Before)),
+    Some(fault(Victim::Database(End::Target), MovePhase::Activating, Moment::Before)),
+    Some(fault(Victim::Link(End::Target), MovePhase::Copying, Moment::After)),
+    Some(fault(Victim::Scheduler(End::Source), MovePhase::Quiescing, Moment::After)),
+];
+
+const fn fault(victim: Victim, phase: MovePhase, moment: Moment) -> Fault {
+    Fault { victim, phase, moment }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moves_under_load_lose_nothing_and_double_nothing() -> Result<()> {
+    let mut soak = Soak::boot(Duration::from_secs(5)).await?;
+    let mut moved = 0;
+    for fault in FAULTS {
+        let phase = soak.move_over(fault).await?.last.phase();
+        moved += usize::from(phase == MovePhase::Done);
+    }
+    ensure!(moved >= 4, "only {moved} moves came to their end");
+    let evidence = soak.finish().await?;
+    let findings = soak.judge(&evidence);
+    ensure!(findings.is_empty(), "{findings:#?}");
+    for shard in [0, 1] {
+        let findings = soak.judge(&soak.neighbour(shard, evidence.until_us).await?);
+        ensure!(findings.is_empty(), "{findings:#?}");
+    }
+
+    planted_faults_are_found(&soak, &evidence).await?;
+    soak.stop().await;
+    Ok(())
+}
+
+/// The same eyes see a run that is lost, one that is doubled, and a task that ran twice.
+async fn planted_faults_are_found(soak: &Soak, evidence: &Evidence) -> Result<()> {
+    let owner = soak.owner().await?;
+    let first = |dag_id: &str| format!("SELECT min(run_id) FROM dag_run WHERE dag_id = '{dag_id}'");
+    let lost = soak.sql(owner, &first("pay.minutely")).await?;
+    soak.sql(owner, &format!("DELETE FROM dag_run WHERE run_id = '{lost}'")).await?;
+    // A database has a date once: the other shard has it under another name.
+    let doubled = soak.sql(1 - owner, &first("pay.latest")).await?;
+    let rename = format!(
+        "UPDATE dag_run SET run_id = 'planted' WHERE dag_id = 'pay.latest' AND run_id = '{doubled}'"
+    );
+    soak.sql(1 - owner, &rename).await?;
+    let twice = evidence.effects.iter().find(|effect| effect.ended).expect("tasks ended");
+    soak.plant(&Effect { shard: "shard-z".to_owned(), ..twice.clone() })?;
+    let found = check(&soak.evidence(evidence.until_us).await?);
+    let has = |what: &dyn Fn(&Finding) -> bool| found.iter().any(what);
+    ensure!(
+        has(&|found| matches!(found, Finding::Lost { run_id, .. } if *run_id == lost))
+            && has(
+                &|found| matches!(found, Finding::Missing { dag_id, .. } if dag_id == "pay.minutely")
+            )
+            && has(&|found| matches!(found, Finding::Doubled { run_ids, .. }
+                if run_ids.contains("planted") && run_ids.contains(&doubled)))
+            && has(&|found| matches!(found, Finding::ExecutedTwice { effect, .. }
+                if effect.shard == "shard-z")),
+        "{found:#?}"
+    );
+    Ok(())
+}
