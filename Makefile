@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test fuzz lint bench build proto docs clean
+.PHONY: help setup demo test fuzz soak lint bench build proto docs clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -27,6 +27,12 @@ fuzz: ## Properties on new cases, many more of them; CASES=100000 says how many
 	@PROPTEST_CASES="$(or $(CASES),10000)" cargo test --locked \
 		-p airfleet-domain -p airfleet-delivery -p airfleet-router -p airfleet-shard-agent \
 		--lib --test 'routing_*' -- $(ONLY)
+
+soak: setup ## Moves between two real Airflows under load; MOVES=140 FAULTS=all SEED=7 breaks things
+	@cargo build --release --locked --bins -p airfleet-registry -p airfleet-router \
+		-p airfleet-shard-agent -p airfleet-integration-tests
+	"$${CARGO_TARGET_DIR:-target}/release/soak" --moves $(or $(MOVES),50) \
+		--faults $(or $(FAULTS),none) --seed $(or $(SEED),1)
 
 lint: ## Formatting, clippy, dependency rules, protocol style
 	@cargo fmt --all --check

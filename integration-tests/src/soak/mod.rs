@@ -7,6 +7,8 @@
 
 pub mod checker;
 pub mod fault;
+mod strike;
+mod user;
 
 use std::{
     collections::BTreeMap,
@@ -20,29 +22,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use airfleet_local::Component;
 use airfleet_proto::{
     moves::v1::{
         GetMoveRequest, Move, MovePhase, StartMoveRequest, move_service_client::MoveServiceClient,
     },
     registry::v1::Namespace,
-    router::v1::{
-        AssignmentState, GetRouterStatusRequest, ResolveRequest, ResolveResponse,
-        resolve_request::Target, router_service_client::RouterServiceClient,
-    },
+    router::v1::AssignmentState,
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use jiff::Timestamp;
-use serde_json::json;
-use tokio::{
-    task::JoinHandle,
-    time::{interval, sleep},
-};
+use tokio::{task::JoinHandle, time::interval};
 use tonic::transport::Channel;
 
 use self::{
     checker::{Effect, Evidence, Expected, Finding, Run},
-    fault::{End, Fault, Moment, Victim},
+    fault::Fault,
+    user::{User, resolve},
 };
 use crate::{
     eventually,
@@ -55,12 +50,6 @@ const DAGS: &str = include_str!("dags.py");
 
 /// Two shards.
 const SHARDS: [&str; 2] = ["shard-a", "shard-b"];
-
-/// How long a link stays cut: longer than an agent that hears nothing waits, so it comes again.
-const CUT: Duration = Duration::from_secs(20);
-
-/// How long a database stays away.
-const AWAY: Duration = Duration::from_secs(2);
 
 /// A move may take so long, faults and all.
 const MOVE_LIMIT: Duration = Duration::from_mins(8);
@@ -77,9 +66,15 @@ with DAG("NAME.minutely", schedule=CronTriggerTimetable("* * * * *", timezone="U
     EmptyOperator(task_id="nothing")
 "#;
 
-/// A fleet under load.
+/// DAGs of the namespace that a scheduler would make runs of.
+const RUNNING: &str =
+    "SELECT count(*) FROM dag WHERE starts_with(dag_id, 'pay.') AND NOT is_paused AND NOT is_stale";
+
+/// Two Airflows, and a namespace that moves between them.
 pub struct Soak {
     fleet: Fleet,
+    /// DAGs that the namespace has. Count.
+    dags: usize,
     effects: PathBuf,
     /// Runs that were asked for and taken on.
     asked: Arc<Mutex<Vec<(String, String)>>>,
@@ -117,9 +112,30 @@ impl Moved {
 }
 
 impl Soak {
-    /// Boots two Airflows below a control plane, and puts the namespace and its neighbours on them.
-    /// Tasks of the long DAG take `long_task`.
+    /// A fleet under load: the namespace with its six kinds of DAG, of which the long one has a task
+    /// that takes `long_task`, its neighbours, and somebody who triggers runs.
     pub async fn boot(long_task: Duration) -> Result<Self> {
+        let mut soak = Self::quiet().await?;
+        let at = Timestamp::now().as_second() / 60 * 60;
+        for (namespace, shard) in [("near-a", SHARDS[0]), ("near-b", SHARDS[1])] {
+            let text = NEIGHBOUR.replace("NAME", namespace).replace("AT", &at.to_string());
+            soak.fleet.write(namespace, "near.py", &text)?;
+            soak.fleet.create(soak.fleet.namespace(namespace, shard)?).await?;
+        }
+        let text = DAGS
+            .replace("(AT)", &format!("({at})"))
+            .replace("SECONDS", &long_task.as_secs().to_string());
+        soak.deliver(&text, 6).await?;
+        let runs = "SELECT count(DISTINCT dag_id) >= 3 FROM dag_run \
+                    WHERE starts_with(dag_id, 'pay.') AND state = 'success'";
+        soak.shard(soak.owner().await?).airflow.finds(runs, "t").await?;
+        soak.user = Some(tokio::spawn(soak.user().ask_for_runs()));
+        soak.say("both shards run, and the namespace on one of them");
+        Ok(soak)
+    }
+
+    /// Two Airflows below a control plane, on which nothing runs.
+    pub async fn quiet() -> Result<Self> {
         let begun = Instant::now();
         let effects = tempfile::Builder::new().prefix("effects").tempfile()?;
         let effects = effects.into_temp_path().keep()?;
@@ -140,8 +156,9 @@ impl Soak {
             ..FleetOptions::default()
         };
         let fleet = Fleet::boot(&options).await?;
-        let mut soak = Self {
+        Ok(Self {
             fleet,
+            dags: 0,
             effects,
             asked: Arc::default(),
             asking: Arc::new(AtomicBool::new(true)),
@@ -149,11 +166,7 @@ impl Soak {
             leader: 0,
             begun,
             may_repeat: false,
-        };
-        soak.register(long_task).await?;
-        soak.user = Some(tokio::spawn(soak.user().ask_for_runs()));
-        soak.say("both shards run, and the namespace on one of them");
-        Ok(soak)
+        })
     }
 
     /// Tells what happened, and when.
@@ -161,23 +174,15 @@ impl Soak {
         println!("{:7.1} s  {what}", self.begun.elapsed().as_secs_f64());
     }
 
-    async fn register(&self, long_task: Duration) -> Result<()> {
-        let at = Timestamp::now().as_second() / 60 * 60;
-        for (namespace, shard) in [("near-a", SHARDS[0]), ("near-b", SHARDS[1])] {
-            let text = NEIGHBOUR.replace("NAME", namespace).replace("AT", &at.to_string());
-            self.fleet.write(namespace, "near.py", &text)?;
-            self.fleet.create(self.fleet.namespace(namespace, shard)?).await?;
-        }
-        let text = DAGS
-            .replace("(AT)", &format!("({at})"))
-            .replace("SECONDS", &long_task.as_secs().to_string());
-        self.fleet.write(NAMESPACE, "kinds.py", &text)?;
+    /// Registers the namespace with a file that has so many DAGs, all of which run, and waits until
+    /// they do on one of the shards.
+    pub async fn deliver(&mut self, text: &str, dags: usize) -> Result<()> {
+        self.dags = dags;
+        self.fleet.write(NAMESPACE, "dags.py", text)?;
         let anywhere = Namespace { placement: None, ..self.fleet.namespace(NAMESPACE, "")? };
         self.fleet.create(anywhere).await?;
         let owner = eventually(LIMIT, async || self.owner().await).await?;
-        let runs = "SELECT count(DISTINCT dag_id) >= 3 FROM dag_run \
-                    WHERE starts_with(dag_id, 'pay.') AND state = 'success'";
-        self.shard(owner).airflow.finds(runs, "t").await
+        self.shard(owner).airflow.finds(RUNNING, &dags.to_string()).await
     }
 
     fn shard(&self, number: usize) -> &Shard {
@@ -481,196 +486,6 @@ impl Soak {
     }
 }
 
-// Faults.
-impl Soak {
-    /// What has to be so before the move begins.
-    async fn prepare(&mut self, fault: Fault) -> Result<()> {
-        match fault.victim {
-            Victim::Leader => {
-                let other = 1 - self.leader;
-                self.fleet.routers[other].start().await
-            }
-            Victim::Link(_) => {
-                // An agent that was told of a leader goes there by itself; only one that begins
-                // anew takes its link.
-                for shard in &mut self.fleet.shards {
-                    shard.agent.kill().await;
-                    shard.agent.start().await?;
-                }
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether it is time to break something.
-    async fn is_time(&self, fault: Fault, now: &Move, ends: [usize; 2]) -> bool {
-        if now.phase() > fault.phase {
-            return true;
-        }
-        now.phase() == fault.phase
-            && (fault.moment == Moment::Before || self.has_effect(fault.phase, ends).await)
-    }
-
-    /// Whether a metadata database shows what a phase is for.
-    async fn has_effect(&self, phase: MovePhase, [source, target]: [usize; 2]) -> bool {
-        let reached = async |shard: usize, role: &str| {
-            let sql = format!(
-                "SELECT count(*) FROM airfleet_role \
-                 WHERE namespace = '{NAMESPACE}' AND role = '{role}' AND reached_role = '{role}'"
-            );
-            matches!(self.shard(shard).airflow.sql(&sql).await.as_deref(), Ok("1"))
-        };
-        match phase {
-            MovePhase::Staging => reached(target, "staged").await,
-            MovePhase::Quiescing => reached(source, "quiesced").await,
-            MovePhase::Sealing => reached(source, "sealed").await,
-            MovePhase::Copying => self.has_copied(target).await.unwrap_or(false),
-            MovePhase::Activating => reached(target, "active").await,
-            MovePhase::Retiring => reached(source, "retired").await,
-            _ => true,
-        }
-    }
-
-    async fn has_copied(&self, target: usize) -> Result<bool> {
-        let airflow = &self.shard(target).airflow;
-        let schemas =
-            "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, 'airfleet_move_')";
-        for schema in airflow.sql(schemas).await?.lines() {
-            let installed =
-                format!("SELECT count(*) FROM {schema}.airfleet_result WHERE part = 'rest'");
-            if airflow.sql(&installed).await? != "0" {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    async fn strike(&mut self, victim: Victim, ends: [usize; 2]) -> Result<()> {
-        let at = |end: End| match end {
-            End::Source => ends[0],
-            End::Target => ends[1],
-        };
-        match victim {
-            Victim::Router => {
-                let router = &mut self.fleet.routers[self.leader];
-                router.kill().await;
-                router.launch()
-            }
-            Victim::Leader => {
-                self.leader = self.leads().await?;
-                self.fleet.routers[self.leader].kill().await;
-                self.leader = 1 - self.leader;
-                Ok(())
-            }
-            Victim::Agent(end) => {
-                let agent = &mut self.fleet.shards[at(end)].agent;
-                agent.kill().await;
-                agent.launch()
-            }
-            Victim::Database(end) => {
-                let airflow = &self.shard(at(end)).airflow.shard;
-                let postgres = airflow.postgres().context("no PostgreSQL")?;
-                postgres.kill().await;
-                sleep(AWAY).await;
-                Ok(postgres.start().await?)
-            }
-            Victim::Scheduler(end) => {
-                let airflow = &self.shard(at(end)).airflow.shard;
-                airflow.kill_component(Component::Scheduler).await?;
-                Ok(airflow.start_component(Component::Scheduler).await?)
-            }
-            Victim::Link(end) => {
-                let links = &self.shard(at(end)).links;
-                links.iter().for_each(crate::link::Link::cut);
-                sleep(CUT).await;
-                links.iter().for_each(crate::link::Link::mend);
-                Ok(())
-            }
-        }
-    }
-
-    /// The router that leads.
-    async fn leads(&self) -> Result<usize> {
-        for (number, channel) in self.channels().into_iter().enumerate() {
-            let asked = RouterServiceClient::new(channel)
-                .get_router_status(GetRouterStatusRequest::default())
-                .await;
-            if asked.is_ok_and(|status| status.into_inner().leader) {
-                return Ok(number);
-            }
-        }
-        bail!("no router leads")
-    }
-}
-
-/// Somebody who triggers runs, as docs/moves.md asks of clients: not while the namespace is moving.
-struct User {
-    routers: Vec<Channel>,
-    shards: Vec<crate::shard::Door>,
-    asked: Arc<Mutex<Vec<(String, String)>>>,
-    asking: Arc<AtomicBool>,
-}
-
-impl User {
-    async fn ask_for_runs(self) {
-        let mut pauses = interval(Duration::from_secs(7));
-        let mut number = 0;
-        while self.asking.load(Ordering::SeqCst) {
-            pauses.tick().await;
-            number += 1;
-            let dag_id = if number % 4 == 0 { "pay.long" } else { "pay.manual" };
-            let run_id = format!("asked-{number}");
-            // One that is in doubt is asked for again, under the same name, until it is certain.
-            while self.asking.load(Ordering::SeqCst) {
-                if self.ask_for(dag_id, &run_id).await.unwrap_or(false) {
-                    let mut asked = self.asked.lock().expect("nobody panics");
-                    asked.push((dag_id.to_owned(), run_id));
-                    break;
-                }
-                sleep(Duration::from_millis(500)).await;
-            }
-        }
-    }
-
-    /// Whether a shard has the run now.
-    async fn ask_for(&self, dag_id: &str, run_id: &str) -> Result<bool> {
-        let found = resolve(&self.routers, dag_id).await?;
-        if found.state() != AssignmentState::Assigned {
-            return Ok(false);
-        }
-        let path = format!("dags/{dag_id}/dagRuns");
-        let body = json!({ "dag_run_id": run_id, "logical_date": null, "conf": {} });
-        let shard = &self.shards[number_of(&found.shard)?];
-        let status = shard.post(&path, &body).await?;
-        // It has it already: the answer to an earlier call was lost.
-        Ok(status.is_success() || status == reqwest::StatusCode::CONFLICT)
-    }
-}
-
-async fn resolve(routers: &[Channel], name: &str) -> Result<ResolveResponse> {
-    let mut last = anyhow::anyhow!("no router runs");
-    for channel in routers {
-        let target = if name.contains('.') {
-            Target::DagId(name.to_owned())
-        } else {
-            Target::Namespace(name.to_owned())
-        };
-        let asked = RouterServiceClient::new(channel.clone())
-            .resolve(ResolveRequest { target: Some(target) })
-            .await;
-        match asked {
-            Ok(found) => return Ok(found.into_inner()),
-            Err(error) => last = error.into(),
-        }
-    }
-    Err(last)
-}
-
-fn number_of(shard: &str) -> Result<usize> {
-    SHARDS.iter().position(|name| *name == shard).with_context(|| format!("no shard {shard:?}"))
-}
-
 fn timestamp(time: Option<&prost_types::Timestamp>) -> Result<Timestamp> {
     let time = time.context("no time")?;
     Ok(Timestamp::new(time.seconds, time.nanos)?)
@@ -695,4 +510,8 @@ fn expected() -> BTreeMap<String, Expected> {
         dag("manual", None, &[("work", 1)]),
         dag("long", None, &[("long", 1), ("after", 1)]),
     ])
+}
+
+fn number_of(shard: &str) -> Result<usize> {
+    SHARDS.iter().position(|name| *name == shard).with_context(|| format!("no shard {shard:?}"))
 }

@@ -7,6 +7,7 @@
 
 mod agents;
 mod batch;
+mod blackout;
 mod moves;
 mod placement;
 mod policy;
@@ -98,6 +99,8 @@ enum Group {
     Smoothing,
     /// A namespace's rows from one metadata database to another, beside pg_dump and psql.
     MoveCopy,
+    /// Whole moves between two running Airflows: for how long nobody could make runs. Takes minutes.
+    Move,
     /// The placement engine in process: whole fleets, single namespaces, the loss of a shard.
     Placement,
     /// The placement engine beside Meta's Rebalancer and a MIP solver; installs them, takes minutes.
@@ -120,6 +123,7 @@ impl Group {
             Self::Parsing => policy::parsing(rig, report).await,
             Self::Smoothing => policy::smoothing(rig, report).await,
             Self::MoveCopy => moves::run(report).await,
+            Self::Move => blackout::run(report).await,
             Self::Placement => placement::run(report).await,
             Self::PlacementPeers => placement::run_peers(report).await,
         }
