@@ -3,6 +3,12 @@
 //! A paused DAG starts nothing new, but what a worker may start at any moment still runs. Nothing
 //! found once proves little: a scheduler may have been about to queue a task. It is looked twice, and
 //! every scheduler that lives has to have beaten in between ([`Look::confirms`]).
+//!
+//! Pausing is not all. Once a minute a scheduler goes through the running runs of paused DAGs and
+//! ends those whose tasks have ended, or fails tasks that can no longer run
+//! (`_update_dag_run_state_for_paused_dags`): a run that was copied as running would end on both
+//! shards, with its callbacks. It passes over runs that it has taken no decision on, so that is what
+//! they are made ([`hold`]), and the confirmation begins only then.
 
 use airfleet_domain::{
     moves::{Drain, Seen},
@@ -26,6 +32,8 @@ pub struct Look {
     pub scheduled: i64,
     /// Task instances that wait to be tried again. They go along. Count.
     pub up_for_retry: i64,
+    /// Running runs that a scheduler may still end, although their DAGs are paused. Count.
+    pub decided: i64,
     /// The latest heartbeat of the scheduler that has not beaten for longest, of those that live; none
     /// where none lives. Microseconds since 1970-01-01 UTC.
     pub scheduler_beat_us: Option<i64>,
@@ -38,7 +46,12 @@ impl Look {
     /// the earlier one each scheduler has gone through its loop, or none lives that could.
     pub fn confirms(&self, earlier: &Look) -> bool {
         let beaten = self.scheduler_beat_us.is_none_or(|beat| beat > earlier.at_us);
-        self.drain.is_idle() && earlier.drain.is_idle() && self.at_us > earlier.at_us && beaten
+        self.is_quiet() && earlier.is_quiet() && self.at_us > earlier.at_us && beaten
+    }
+
+    /// Whether nothing was found that changes anything.
+    pub fn is_quiet(&self) -> bool {
+        self.drain.is_idle() && self.decided == 0
     }
 }
 
@@ -56,14 +69,17 @@ pub async fn look_in(
     catalog: &Catalog,
     scope: &Scope,
 ) -> Result<Look, Error> {
-    type Row = (i64, i64, i64, i64, i64, Option<i64>, i64);
+    type Row = (i64, i64, i64, i64, i64, i64, Option<i64>, i64);
     let of = scope.of("t.dag_id", catalog.schema.by_bytes);
+    let of_runs = scope.of("r.dag_id", catalog.schema.by_bytes);
     // By the index on states: few are active, however many there are.
     let sql = format!(
         "SELECT count(*) FILTER (WHERE t.state IN ('running', 'restarting')), \
            count(*) FILTER (WHERE t.state = 'queued'), count(*) FILTER (WHERE t.state = 'deferred'), \
            count(*) FILTER (WHERE t.state = 'scheduled'), \
            count(*) FILTER (WHERE t.state = 'up_for_retry'), \
+           (SELECT count(*) FROM {{schema}}.dag_run r WHERE r.state = 'running' \
+              AND r.last_scheduling_decision IS NOT NULL AND {of_runs}), \
            (SELECT CAST(extract(epoch FROM min(j.latest_heartbeat)) * 1000000 AS bigint) \
             FROM {{schema}}.job j WHERE j.job_type = 'SchedulerJob' AND j.state = 'running' \
               AND j.latest_heartbeat > now() - interval '{SCHEDULER_DEAD_AFTER} seconds'), \
@@ -73,10 +89,31 @@ pub async fn look_in(
     );
     let rows: Vec<Row> =
         database::rows(connection, "look at what runs", &catalog.render(&sql)).await?;
-    let (running, queued, deferred, scheduled, up_for_retry, scheduler_beat_us, at_us) =
+    let (running, queued, deferred, scheduled, up_for_retry, decided, scheduler_beat_us, at_us) =
         rows.first().copied().unwrap_or_default();
     let drain = Drain { running, queued, deferred, confirmed: false };
-    Ok(Look { drain, scheduled, up_for_retry, scheduler_beat_us, at_us })
+    Ok(Look { drain, scheduled, up_for_retry, decided, scheduler_beat_us, at_us })
+}
+
+/// Keeps schedulers from ending the namespace's running runs while their DAGs are paused. Returns how
+/// many it could have. Whoever lifts the fence finds them as runs that wait for their turn.
+///
+/// To be called with the fence closed and no task running. A scheduler that looked at a run before
+/// may still end it, or take its decision again: what confirms that nothing runs comes after.
+pub async fn hold(
+    connection: &mut PgConnection,
+    catalog: &Catalog,
+    scope: &Scope,
+    place: Seen,
+) -> Result<i64, Error> {
+    order::check(connection, catalog, scope, place, &[Role::Quiesced, Role::Sealed]).await?;
+    order::check_fenced(connection, catalog, scope).await?;
+    let of = scope.of("r.dag_id", catalog.schema.by_bytes);
+    let sql = format!(
+        "UPDATE {{schema}}.dag_run r SET last_scheduling_decision = NULL \
+         WHERE r.state = 'running' AND r.last_scheduling_decision IS NOT NULL AND {of}"
+    );
+    database::execute(connection, "hold runs", &catalog.render(&sql)).await
 }
 
 /// Sets task instances that were about to start back to where the scheduler finds them, so that the

@@ -58,7 +58,7 @@ impl Memory {
     /// What two looks prove, as far as this one and those before it go. A fence that stays closed
     /// keeps what was proved once: what is sealed need not be proved again.
     fn confirm(&mut self, look: drain::Look) -> Drain {
-        if !look.drain.is_idle() {
+        if !look.is_quiet() {
             self.quiet = None;
             return look.drain;
         }
@@ -94,11 +94,18 @@ impl Pass<'_> {
         Ok(memory.confirm(look).confirmed)
     }
 
+    /// Looks at what runs, and holds what a scheduler might still end once nothing does.
     async fn look_at_tasks(&self, mover: &Mover) -> Result<drain::Look, Problem> {
         let scope = self.scope()?;
         limited(async {
             let catalog = mover.catalog().await?;
-            drain::look(mover.database(), &catalog, &scope).await
+            let look = drain::look(mover.database(), &catalog, &scope).await?;
+            if look.drain.is_idle() && look.decided > 0 {
+                let mut tx = mover.metadata().begin().await?;
+                drain::hold(tx.connection(), &catalog, &scope, self.order.place()).await?;
+                tx.commit().await?;
+            }
+            Ok::<_, Problem>(look)
         })
         .await
     }

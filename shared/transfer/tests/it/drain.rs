@@ -86,3 +86,37 @@ async fn nothing_is_confirmed_before_a_scheduler_went_round() {
     server.query(&end, "UPDATE task_instance SET state = 'queued' WHERE task_id = 't1'").await;
     assert!(!look().await.confirms(&first));
 }
+
+#[tokio::test]
+async fn runs_that_a_scheduler_would_end_although_they_are_paused_are_held() {
+    let server = Server::start().await;
+    let end = server.end("source").await;
+    let scope = scope(&["pay__"]);
+    server.fill(&end, "pay__", [2, 4, 2]).await;
+    server.fill(&end, "paz", [1, 4, 2]).await;
+    let decide = "UPDATE dag_run SET last_scheduling_decision = now() - interval '1 minute'; \
+        UPDATE task_instance SET state = 'success', updated_at = now()";
+    server.query(&end, decide).await;
+    // As Airflow's scheduler looks for them.
+    let ended = "SELECT count(*) FROM (SELECT r.id FROM dag_run r JOIN task_instance t \
+          ON (t.dag_id, t.run_id) = (r.dag_id, r.run_id) \
+          WHERE starts_with(r.dag_id, 'PREFIX') AND r.state = 'running' GROUP BY r.id \
+          HAVING r.last_scheduling_decision <= max(t.updated_at)) s";
+    let of = async |prefix: &str| server.query(&end, &ended.replace("PREFIX", prefix)).await;
+    assert_eq!((of("pay__").await, of("paz").await), ("4".to_owned(), "2".to_owned()));
+
+    let catalog = end.catalog().await;
+    let look = async || drain::look(&end.database, &catalog, &scope).await.unwrap();
+    let first = look().await;
+    assert_eq!((first.drain.is_idle(), first.is_quiet(), first.decided), (true, false, 4));
+    assert!(!look().await.confirms(&first), "no scheduler lives, but one might come");
+    let mut connection = end.connection().await;
+    let code = drain::hold(&mut connection, &catalog, &scope, place(4)).await.unwrap_err().code();
+    assert_eq!(code, "NOT_IN_ROLE");
+    end.be(&scope, Role::Quiesced, 4).await;
+    assert_eq!(drain::hold(&mut connection, &catalog, &scope, place(4)).await.unwrap(), 4);
+    assert_eq!(drain::hold(&mut connection, &catalog, &scope, place(4)).await.unwrap(), 0);
+    assert_eq!((of("pay__").await, of("paz").await), ("0".to_owned(), "2".to_owned()));
+    let first = look().await;
+    assert!(first.is_quiet() && look().await.confirms(&first));
+}

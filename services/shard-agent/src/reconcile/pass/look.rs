@@ -129,8 +129,8 @@ impl Pass<'_> {
         if sight.is_open() || sight.unpaused > 0 {
             memory.quiet = None;
         }
-        let is_drained =
-            desired.role == Role::Sealed && (is_sealed || self.is_drained(memory).await?);
+        let is_drained = desired.role == Role::Sealed
+            && (is_sealed || (!sight.is_open() && self.is_drained(memory).await?));
         let found = Found {
             fence: sight.order.map(|(_, at)| FenceFound {
                 place: Seen {
