@@ -334,7 +334,7 @@ pub struct TransferProgress {
     /// Passed so far, of the rows' own bytes. Changes of this alone are told once a second at most.
     #[prost(int64, tag = "4")]
     pub bytes: i64,
-    /// Of all; 0 where it is not known.
+    /// Of all, estimated; 0 where it is not known. Of tables that came whole it is what came.
     #[prost(int64, tag = "5")]
     pub total_bytes: i64,
     /// Why it failed.
@@ -344,7 +344,7 @@ pub struct TransferProgress {
     /// part AHEAD only the tables that went along, at the source as they were sent. Sorted by name.
     #[prost(message, repeated, tag = "7")]
     pub tables: ::prost::alloc::vec::Vec<TableSum>,
-    /// While it is under way: how far each table is. At most 1,000.
+    /// At the target, while it is under way: how far each table is, also those that wait. At most 1,000.
     #[prost(message, repeated, tag = "8")]
     pub running: ::prost::alloc::vec::Vec<TableProgress>,
 }
@@ -357,7 +357,7 @@ pub struct TableProgress {
     /// Rows passed so far. Count.
     #[prost(int64, tag = "2")]
     pub rows: i64,
-    /// Of so many; 0 where it is not known.
+    /// Of so many, as counted before; 0 where it is not known.
     #[prost(int64, tag = "3")]
     pub total_rows: i64,
     /// Passed so far, of the rows' own bytes.
@@ -580,15 +580,31 @@ pub struct TransferJoined {
     pub kept: ::core::option::Option<TransferPosition>,
 }
 /// Says what a source begins with.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TransferBegin {
     /// Where it goes on: `kept`, if it can say the same chunks again and their digest is the same.
     /// Unset where it begins from the start: the target forgets what it kept.
     #[prost(message, optional, tag = "1")]
     pub after: ::core::option::Option<TransferPosition>,
-    /// How much there is, as far as is known. Bytes.
+    /// How much there is, estimated. Bytes; 0 where that is not known.
     #[prost(int64, tag = "2")]
     pub total_bytes: i64,
+    /// The same of each table, in the order in which they follow; empty where that is not known.
+    #[prost(message, repeated, tag = "3")]
+    pub tables: ::prost::alloc::vec::Vec<TableEstimate>,
+}
+/// How much a table is thought to be.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TableEstimate {
+    /// The table.
+    #[prost(string, tag = "1")]
+    pub table: ::prost::alloc::string::String,
+    /// Rows. Count.
+    #[prost(int64, tag = "2")]
+    pub rows: i64,
+    /// Of the rows' own bytes.
+    #[prost(int64, tag = "3")]
+    pub bytes: i64,
 }
 /// Says that rows of another table follow.
 #[derive(Clone, PartialEq, ::prost::Message)]

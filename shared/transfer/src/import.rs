@@ -13,6 +13,8 @@
 
 mod install;
 
+use std::collections::BTreeMap;
+
 use airfleet_domain::{
     ids::MoveId,
     moves::{Mark, Part, Seen, TableSum},
@@ -26,6 +28,7 @@ use crate::{
     catalog::Table,
     copy::{Chunk, Field, HEADER, Next, Position, Sums, TRAILER, row},
     database::{Tx, name, quoted},
+    estimate::TableSize,
     export::{Piece, tables_of},
     scope::Scope,
 };
@@ -78,6 +81,8 @@ pub struct Import {
     /// Where what is gathered leads to.
     at: Position,
     sums: Sums,
+    /// Bytes that came of each table.
+    bytes: BTreeMap<String, i64>,
     table: Option<Table>,
     fields: usize,
     summed: Vec<bool>,
@@ -91,7 +96,35 @@ pub struct Import {
 struct Kept {
     position: Position,
     sums: Sums,
+    bytes: BTreeMap<String, i64>,
+}
+
+/// What is kept of a table, as it is written down.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptTable {
+    #[serde(flatten)]
+    sum: TableSum,
+    #[serde(default)]
     bytes: i64,
+}
+
+impl Kept {
+    /// As JSON.
+    fn text(sums: &Sums, bytes: &BTreeMap<String, i64>) -> String {
+        let table = |sum: TableSum| {
+            let bytes = bytes.get(&*sum.table).copied().unwrap_or(0);
+            KeptTable { sum, bytes }
+        };
+        let tables: Vec<KeptTable> = sums.told().into_iter().map(table).collect();
+        serde_json::to_string(&tables).expect("plain data")
+    }
+
+    fn parse(position: Position, text: &str) -> Option<Self> {
+        let tables: Vec<KeptTable> = serde_json::from_str(text).ok()?;
+        let bytes = tables.iter().map(|table| (table.sum.table.to_string(), table.bytes)).collect();
+        let sums: Vec<TableSum> = tables.into_iter().map(|table| table.sum).collect();
+        Some(Self { position, sums: Sums::of(&sums)?, bytes })
+    }
 }
 
 /// Name of the schema in which rows of a move are kept.
@@ -135,16 +168,16 @@ impl Import {
             tx.commit().await?;
             return Ok(Opened::Done(installed));
         }
-        let found: Vec<(i64, i64, i64, String)> = tx
+        let found: Vec<(i64, i64, String)> = tx
             .rows(
                 "look for what was kept",
-                &format!("SELECT sequence, digest, bytes, sums FROM {staging}.airfleet_progress WHERE {of}"),
+                &format!(
+                    "SELECT sequence, digest, sums FROM {staging}.airfleet_progress WHERE {of}"
+                ),
             )
             .await?;
-        let kept = found.first().and_then(|(sequence, digest, bytes, sums)| {
-            let position = Position { sequence: *sequence, digest: *digest as u64 };
-            let told: Vec<TableSum> = serde_json::from_str(sums).ok()?;
-            Some(Kept { position, sums: Sums::of(&told)?, bytes: *bytes })
+        let kept = found.first().and_then(|(sequence, digest, sums)| {
+            Kept::parse(Position { sequence: *sequence, digest: *digest as u64 }, sums)
         });
         let mut import = Self {
             database: database.clone(),
@@ -154,6 +187,7 @@ impl Import {
             staging,
             at: kept.as_ref().map(|kept| kept.position).unwrap_or_default(),
             sums: kept.as_ref().map(|kept| kept.sums.clone()).unwrap_or_default(),
+            bytes: kept.as_ref().map(|kept| kept.bytes.clone()).unwrap_or_default(),
             kept: kept.clone().unwrap_or_default(),
             table: None,
             fields: 0,
@@ -176,7 +210,23 @@ impl Import {
 
     /// Rows taken in so far. Bytes.
     pub fn bytes(&self) -> i64 {
-        self.kept.bytes + self.gathered.len() as i64
+        self.bytes.values().sum()
+    }
+
+    /// What came of each table so far, sorted by name. Of one that is named nothing more comes but
+    /// for [`Import::coming`].
+    pub fn came(&self) -> Vec<TableSize> {
+        let table = |(table, sum): (&String, &crate::copy::Sum)| TableSize {
+            table: table.clone(),
+            rows: sum.rows,
+            bytes: self.bytes.get(table).copied().unwrap_or(0),
+        };
+        self.sums.0.iter().map(table).collect()
+    }
+
+    /// The table whose rows come at present.
+    pub fn coming(&self) -> Option<&str> {
+        self.table.as_ref().map(|table| table.name.as_str())
     }
 
     /// Takes in a piece. Where everything up to a chunk is now kept over a restart, says which; the
@@ -191,7 +241,7 @@ impl Import {
                     let mut tx = self.database.begin().await?;
                     self.make_tables(&mut tx).await?;
                     tx.commit().await?;
-                    (self.kept, self.at, self.sums) = Default::default();
+                    (self.kept, self.at, self.sums, self.bytes) = Default::default();
                 }
                 self.begun = true;
                 Ok(None)
@@ -240,6 +290,7 @@ impl Import {
         let is_full = !self.gathered.is_empty() && self.gathered.len() + chunk.rows.len() > FLUSH;
         let acknowledged = if is_full { self.flush().await? } else { None };
         let (table, summed) = (chunk.table.clone(), &self.summed);
+        *self.bytes.entry(table.clone()).or_default() += chunk.rows.len() as i64;
         let sum = self.sums.0.entry(table).or_default();
         let mut rest = chunk.rows.clone();
         for length in lengths {
@@ -273,8 +324,8 @@ impl Import {
             sink.send(bytes).await.map_err(Error::of(doing))?;
         }
         sink.finish().await.map_err(Error::of(doing))?;
-        let bytes = self.kept.bytes + self.gathered.len() as i64;
-        let sums = serde_json::to_string(&self.sums.told()).expect("plain data");
+        let bytes = self.bytes();
+        let sums = Kept::text(&self.sums, &self.bytes);
         let progress = format!(
             "UPDATE {}.airfleet_progress SET sequence = {}, digest = {}, bytes = {bytes}, sums = {} \
              WHERE part = {} AND attempt = {} AND sequence = {}",
@@ -291,7 +342,8 @@ impl Import {
         }
         tx.commit_and_keep().await?;
         self.writer = Some(tx);
-        self.kept = Kept { position: self.at, sums: self.sums.clone(), bytes };
+        let (sums, bytes) = (self.sums.clone(), self.bytes.clone());
+        self.kept = Kept { position: self.at, sums, bytes };
         self.gathered.clear();
         Ok(Some(self.at.sequence))
     }

@@ -2,8 +2,8 @@
 //! another's.
 //!
 //! Responsible for which rows are a namespace's ([`Catalog`]), for what speaks against a move
-//! ([`inspect`]), for what still runs ([`drain`]), for rows as a stream ([`Export`]) and as an
-//! installation ([`Import`]), for where schedules go on ([`cursor`]), for proving that nothing was
+//! ([`inspect`]), for what still runs ([`drain`]), for how much will travel ([`estimate`]), for
+//! rows as a stream ([`Export`]) and as an installation ([`Import`]), for where schedules go on ([`cursor`]), for proving that nothing was
 //! lost ([`proof`]) and for clearing up afterwards ([`removal`]).
 //!
 //! # What holds
@@ -22,6 +22,7 @@ pub mod cursor;
 mod database;
 pub mod drain;
 mod error;
+mod estimate;
 mod export;
 mod import;
 mod order;
@@ -34,6 +35,7 @@ pub use self::{
     catalog::Catalog,
     database::Database,
     error::Error,
+    estimate::{TableSize, estimate},
     export::{Export, ExportOptions, Piece, Trailer},
     import::{Import, ImportOrder, Installed, Opened, forget},
     preflight::{Airflow, Look, inspect},

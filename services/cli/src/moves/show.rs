@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use airfleet_proto::moves::v1::{
-    Move, MoveFinding, MovePhase, MoveProgress, MoveProof, MoveProofLine, MoveSeverity,
+    Move, MoveFinding, MovePhase, MoveProgress, MoveProof, MoveProofLine, MoveSeverity, MoveTable,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -61,6 +61,17 @@ pub(super) fn line(one: &Move) -> String {
     if !one.waiting.is_empty() {
         let _ = write!(text, ", {}", one.waiting);
     }
+    if let Some(progress) = &one.progress {
+        if let Some(rows) = rows(progress) {
+            let _ = write!(text, ", {rows}");
+        }
+        if let Some(left) = time_left(progress, Timestamp::now()) {
+            let _ = write!(text, ", {left}");
+        }
+    }
+    if let Some(blackout) = blackout(one) {
+        let _ = write!(text, ", blackout {blackout}");
+    }
     if let Some(error) = &one.last_error
         && one.finish_time.is_none_or(|_| one.phase() == MovePhase::Aborted)
     {
@@ -109,6 +120,7 @@ pub(super) fn text(one: &Move) -> String {
         ];
         let counts = counts.map(|(what, count)| format!("{count} {what}")).join(", ");
         tell("Tasks", counts);
+        tell("Rows", rows(progress).unwrap_or_default());
         if progress.copied_bytes > 0 {
             tell("Copied", copied(progress, now));
         }
@@ -155,15 +167,30 @@ pub(super) fn text(one: &Move) -> String {
     text
 }
 
+/// How many rows the target has of all that travel; none where no table is on its way.
+fn rows(progress: &MoveProgress) -> Option<String> {
+    let tables = &progress.tables;
+    let sum = |of: fn(&MoveTable) -> i64| tables.iter().map(of).sum::<i64>();
+    let (rows, total) = (sum(|table| table.rows), sum(|table| table.total_rows));
+    let of = if total > 0 { format!(" of {total}") } else { String::new() };
+    (!tables.is_empty()).then(|| format!("{rows}{of} rows"))
+}
+
+/// How long the transfer that is on will still take; none where that is not known.
+fn time_left(progress: &MoveProgress, now: Timestamp) -> Option<String> {
+    let end = when(progress.estimated_end_time)?;
+    let left = end.duration_since(now).as_secs().max(0);
+    Some(format!("about {left} s left"))
+}
+
 /// How much was copied, of how much, and until when.
 fn copied(progress: &MoveProgress, now: Timestamp) -> String {
     let mut text = human::bytes(progress.copied_bytes);
     if progress.total_bytes > 0 {
         let _ = write!(text, " of {}", human::bytes(progress.total_bytes));
     }
-    if let Some(end) = when(progress.estimated_end_time) {
-        let left = end.duration_since(now).as_secs().max(0);
-        let _ = write!(text, ", about {left} s left");
+    if let Some(left) = time_left(progress, now) {
+        let _ = write!(text, ", {left}");
     }
     text
 }
@@ -358,6 +385,48 @@ mod tests {
         assert!(text(&bad).contains("pay.daily: 5 runs and 0 inserted expected, 4 found"));
         assert!(text(&bad).contains("Blackout:      4.2 s\n"), "{}", text(&bad));
         assert_eq!(value(&bad)["proof"]["holds"], false);
+    }
+
+    #[test]
+    fn while_rows_travel_it_says_how_many_there_are_and_for_how_long_nothing_runs() {
+        let table = |table: &str, rows, total_rows| MoveTable {
+            table: table.into(),
+            rows,
+            total_rows,
+            bytes: 100,
+        };
+        let in_a_minute = Timestamp::now().as_second() + 60;
+        let progress = MoveProgress {
+            copied_bytes: 2048,
+            total_bytes: 4096,
+            estimated_end_time: Some(prost_types::Timestamp { seconds: in_a_minute, nanos: 0 }),
+            tables: vec![table("dag_run", 100, 100), table("xcom", 20, 400)],
+            ..Default::default()
+        };
+        let copying = Move {
+            phase: MovePhase::Copying.into(),
+            waiting: "copies (rest part), 2048 bytes so far".into(),
+            progress: Some(progress),
+            blackout_ms: 4_200,
+            ..one()
+        };
+        let line = line(&copying);
+        let (before, after) = line.split_once(", about ").unwrap();
+        assert_eq!(
+            before,
+            "move/m-1 payments shard-a -> shard-b: COPYING, copies (rest part), 2048 bytes so \
+             far, 120 of 500 rows"
+        );
+        assert!(after.ends_with(" s left, blackout 4.2 s so far"), "{line}");
+        let text = text(&copying);
+        assert!(text.contains("Rows:          120 of 500 rows\n"), "{text}");
+        assert!(text.contains("Copied:        2.0 KiB of 4.0 KiB, about "), "{text}");
+        assert!(text.contains("Table:       xcom: 20 of 400 rows, 100 B\n"), "{text}");
+        // A source of an earlier version does not tell how many there are.
+        let progress = MoveProgress { tables: vec![table("xcom", 20, 0)], ..Default::default() };
+        let copying = Move { progress: Some(progress), ..copying };
+        assert!(super::line(&copying).contains("far, 20 rows, blackout"));
+        assert_eq!(rows(&MoveProgress::default()), None);
     }
 
     #[test]

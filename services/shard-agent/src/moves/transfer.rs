@@ -5,6 +5,7 @@
 //! killed finds it there. An end that fails for good says so, and the router orders another attempt.
 
 mod ends;
+mod passed;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use self::passed::Passed;
 use super::{Mover, wire as convert};
 use crate::backoff::Backoff;
 
@@ -46,8 +48,8 @@ pub(crate) struct Key {
 /// How it goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// Passed so far. Bytes.
-    pub(crate) bytes: i64,
+    /// Passed so far.
+    passed: Passed,
     /// How it ended; none while it goes on.
     pub(crate) end: Option<End>,
 }
@@ -78,11 +80,10 @@ impl Progress {
             part: convert::part(key.task.part).into(),
             attempt: i32::try_from(key.attempt).unwrap_or(i32::MAX),
             state: wire::TransferState::Running.into(),
-            bytes: self.bytes,
             ..wire::TransferProgress::default()
         };
         match &self.end {
-            None => {}
+            None => self.passed.wire(&mut told),
             Some(End::Done { tables, .. }) => {
                 told.state = wire::TransferState::Done.into();
                 told.tables = convert::sums(tables);
@@ -226,8 +227,8 @@ impl ThisEnd {
         });
     }
 
-    fn passed(&self, bytes: i64) {
-        self.progress.send_modify(|progress| progress.bytes = bytes);
+    fn passed(&self, passed: Passed) {
+        self.progress.send_modify(|progress| progress.passed = passed);
     }
 
     /// The router that took the agent in.

@@ -2,7 +2,7 @@
 
 use airfleet_domain::moves::{History, Mark, Part, Side, TableSum, Task, TransferTask};
 use airfleet_proto::{agent::v1 as wire, common::v1 as common};
-use airfleet_transfer::copy::Position;
+use airfleet_transfer::{TableSize, copy::Position};
 use jiff::Timestamp;
 
 use crate::report::timestamp;
@@ -98,6 +98,24 @@ pub(super) fn sums_of(sums: Vec<wire::TableSum>) -> Vec<TableSum> {
         checksum: sum.checksum.into(),
     };
     sums.into_iter().map(sum).collect()
+}
+
+pub(super) fn estimate(sizes: &[TableSize]) -> Vec<wire::TableEstimate> {
+    let size = |size: &TableSize| wire::TableEstimate {
+        table: size.table.clone(),
+        rows: size.rows,
+        bytes: size.bytes,
+    };
+    sizes.iter().map(size).collect()
+}
+
+pub(super) fn estimate_of(sizes: Vec<wire::TableEstimate>) -> Vec<TableSize> {
+    let size = |size: wire::TableEstimate| TableSize {
+        table: size.table,
+        rows: size.rows.max(0),
+        bytes: size.bytes.max(0),
+    };
+    sizes.into_iter().map(size).collect()
 }
 
 pub(super) fn position(position: Position) -> wire::TransferPosition {

@@ -6,5 +6,6 @@ mod copy;
 mod cursor;
 mod drain;
 mod ends;
+mod estimate;
 mod preflight;
 mod timetables;

@@ -1,22 +1,32 @@
 //! What each end says and hears on one stream.
 
-use airfleet_domain::moves::{Part, Side};
+use std::time::Duration;
+
+use airfleet_domain::moves::{Part, Side, TransferTask};
 use airfleet_proto::agent::v1::{
     self as wire, TransferRequest, TransferResponse, agent_service_client::AgentServiceClient,
     transfer_request::Message as Said, transfer_response::Message as Heard,
 };
 use airfleet_transfer::{
-    Catalog, Error, Export, ExportOptions, Import, ImportOrder, Opened, Piece, Trailer,
+    Catalog, Error, Export, ExportOptions, Import, ImportOrder, Opened, Piece, Scope, TableSize,
+    Trailer,
     copy::{Chunk, Field},
 };
 use futures::{SinkExt as _, channel::mpsc};
+use tokio::time::timeout;
 use tonic::Streaming;
 
-use super::{Broken, End, ThisEnd};
-use crate::moves::{Notes, notes, wire as convert};
+use super::{
+    Broken, End, ThisEnd,
+    passed::{Passed, TABLES_MAX},
+};
+use crate::moves::{Mover, Notes, notes, wire as convert};
 
 /// A message has a chunk of one row at most, and its frame. Bytes.
 const MESSAGE_MAX: usize = 20 << 20;
+
+/// Time for an estimate. No shard can make runs meanwhile, so what takes longer is not told.
+const ESTIMATE_LIMIT: Duration = Duration::from_secs(3);
 
 /// One stream.
 struct Stream {
@@ -66,7 +76,10 @@ impl ThisEnd {
 
     /// The source's part.
     pub(super) async fn send(&mut self) -> Result<(), Broken> {
-        let mut stream = self.join(self.open()).await?;
+        // While the other end is waited for.
+        let estimating = estimate(self.mover.clone(), self.scope.clone(), self.key.task);
+        let (joined, estimate) = tokio::join!(self.join(self.open()), estimating);
+        let mut stream = joined?;
         let catalog = Catalog::read(&self.mover.database).await?;
         let options = ExportOptions {
             part: self.key.task.part,
@@ -93,7 +106,7 @@ impl ThisEnd {
             if result.is_some() {
                 continue;
             }
-            let said = self.said(piece).await?;
+            let said = self.said(piece, &estimate).await?;
             let message = TransferRequest { message: Some(said) };
             let Stream { say, heard, .. } = &mut stream;
             let mut saying = say.send(message);
@@ -113,7 +126,7 @@ impl ThisEnd {
                     },
                 }
             }
-            self.passed(bytes);
+            self.passed(Passed::sent(bytes, &estimate));
             if result.as_ref().is_some_and(|told| told.obstacle.is_some()) {
                 break;
             }
@@ -139,11 +152,12 @@ impl ThisEnd {
     }
 
     /// A piece as it is said.
-    async fn said(&self, piece: Piece) -> Result<Said, Broken> {
+    async fn said(&self, piece: Piece, estimate: &[TableSize]) -> Result<Said, Broken> {
         Ok(match piece {
             Piece::Begin { after } => Said::Begin(wire::TransferBegin {
                 after: after.map(convert::position),
-                total_bytes: 0,
+                total_bytes: estimate.iter().map(|size| size.bytes).sum(),
+                tables: convert::estimate(estimate),
             }),
             Piece::Table { table, fields } => {
                 let column =
@@ -245,9 +259,12 @@ impl ThisEnd {
     }
 
     async fn install(&self, mut import: Box<Import>, stream: &mut Stream) -> Result<End, Broken> {
+        let mut estimate = Vec::new();
         loop {
             let piece = match stream.hear().await? {
-                Heard::Begin(begin) => {
+                Heard::Begin(mut begin) => {
+                    begin.tables.truncate(TABLES_MAX);
+                    estimate = convert::estimate_of(begin.tables);
                     Piece::Begin { after: begin.after.map(convert::position_of) }
                 }
                 Heard::Table(table) => {
@@ -288,8 +305,28 @@ impl ThisEnd {
             if let Some(sequence) = import.take(piece).await? {
                 stream.say(Said::Ack(wire::TransferAck { sequence })).await?;
             }
-            self.passed(import.bytes());
+            self.passed(Passed::taken(&import, &estimate));
         }
+    }
+}
+
+/// How much will travel; nothing where that takes too long, or cannot be found out.
+async fn estimate(mover: Mover, scope: Scope, task: TransferTask) -> Vec<TableSize> {
+    let TransferTask { part, history } = task;
+    let estimating = async {
+        let catalog = mover.catalog().await?;
+        let of = (part, history);
+        airfleet_transfer::estimate(&mover.database, &catalog, &scope, of, ESTIMATE_LIMIT).await
+    };
+    match timeout(ESTIMATE_LIMIT, estimating).await {
+        Ok(Ok(sizes)) => sizes,
+        // What fails here fails again where it counts.
+        Ok(Err(error)) => {
+            let why = crate::words::chain(&error);
+            tracing::debug!(namespace = %scope.namespace(), why, "nothing was estimated");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
     }
 }
 
