@@ -1,4 +1,4 @@
-//! Errors as one line for people.
+//! Errors as one line for people, and counts.
 //!
 //! Invariant: a line never holds a secret that the agent was given, whatever a library put into
 //! its message.
@@ -27,6 +27,11 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
         cause = error.source();
     }
     line
+}
+
+/// "1 file", "2 files".
+pub(crate) fn counted(count: i64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Writes errors without the secrets it knows of.

@@ -22,7 +22,7 @@ use tokio::{
 
 pub(crate) use self::{
     inspect::{Inspector, keep_inspecting},
-    notes::Notes,
+    notes::{Happened, Notes},
     transfer::{End, Key, Transfer},
 };
 use crate::airflow::metadata::Metadata;

@@ -1,13 +1,19 @@
 //! What a shard has to say of a move, kept in its metadata database, written in the transactions
 //! that make it true: an agent that starts anew says the same.
 
+use std::fmt::Write as _;
+
 use airfleet_domain::{
     ids::{MoveId, NamespaceName},
     moves::Mark,
 };
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use crate::airflow::metadata::{Bind, Error, Transaction};
+use crate::{
+    airflow::metadata::{Bind, Error, Transaction},
+    words::counted,
+};
 
 /// Of one move of one namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +36,29 @@ pub(crate) struct Notes {
     /// Up to where each DAG came then.
     #[serde(default)]
     pub(crate) start_marks: Option<Vec<Mark>>,
+    /// What somebody has to hear of.
+    #[serde(default)]
+    pub(crate) happened: Vec<Happened>,
 }
+
+/// Something that somebody should look at. It is told as long as the notes are kept, by each agent
+/// that reads them once, and always with the same id, by which the router keeps it once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Happened {
+    /// Id of the event.
+    pub(crate) id: String,
+    /// Stable code.
+    pub(crate) code: String,
+    /// One line: what happened and what to do.
+    pub(crate) message: String,
+}
+
+/// What is noted to be told of one move, at most.
+const HAPPENED_MAX: usize = 20;
+
+/// What is named of many, at most.
+const NAMED_MAX: usize = 5;
 
 impl Notes {
     /// Nothing is known of a move.
@@ -42,8 +70,39 @@ impl Notes {
             started_at_us: None,
             inserted: Vec::new(),
             start_marks: None,
+            happened: Vec::new(),
         }
     }
+
+    /// Notes that something happened. What is beyond a bound is not told.
+    pub(crate) fn tell(&mut self, code: &str, message: String) {
+        if self.happened.len() < HAPPENED_MAX {
+            let id = Uuid::now_v7().to_string();
+            self.happened.push(Happened { id, code: code.to_owned(), message });
+        }
+    }
+
+    /// The timetables of these DAGs cannot be computed, and something of them had come due.
+    pub(crate) fn tell_uncertain(&mut self, dag_ids: &[String]) {
+        let message = format!(
+            "look whether a run is missing, and trigger it: something came due between the shards of \
+             {} whose timetables cannot be computed, and only what Airflow had planned next was made \
+             up for: {}",
+            counted(dag_ids.len() as i64, "DAG"),
+            few(dag_ids, dag_ids.len()),
+        );
+        self.tell("TICKS_UNCERTAIN", message);
+    }
+}
+
+/// The first of `all` names.
+fn few(names: &[String], all: usize) -> String {
+    let named = names.len().min(NAMED_MAX);
+    let mut text = names[..named].join(", ");
+    if all > named {
+        let _ = write!(text, " and {} more", all - named);
+    }
+    text
 }
 
 /// What is noted of a namespace, of whichever move.
@@ -107,4 +166,36 @@ pub(crate) async fn now_us(tx: &mut Transaction) -> Result<i64, Error> {
         .await
         .map_err(Error::of("read the clock"))?;
     Ok(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_version_noted_is_read() {
+        let text = r#"{"moveId": "move-1", "stoppedAtUs": 5}"#;
+        let notes: Notes = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            notes,
+            Notes { stopped_at_us: Some(5), ..Notes::new("move-1".parse().unwrap()) }
+        );
+    }
+
+    #[test]
+    fn an_event_says_what_to_do_and_names_a_few() {
+        let mut notes = Notes::new("move-1".parse().unwrap());
+        let dags: Vec<String> = (1..=7).map(|n| format!("pay__{n}")).collect();
+        notes.tell_uncertain(&dags);
+        notes.tell_uncertain(&dags[..1]);
+        let [many, one] = &notes.happened[..] else { panic!("{notes:?}") };
+        assert_eq!(many.code, "TICKS_UNCERTAIN");
+        assert!(many.message.starts_with("look whether a run is missing, and trigger it: "));
+        let names = ": pay__1, pay__2, pay__3, pay__4, pay__5 and 2 more";
+        assert!(many.message.contains(" 7 DAGs ") && many.message.ends_with(names), "{many:?}");
+        assert!(one.message.contains(" 1 DAG ") && one.message.ends_with(": pay__1"), "{one:?}");
+        assert_ne!(many.id, one.id);
+        (0..100).for_each(|_| notes.tell("X", String::new()));
+        assert_eq!(notes.happened.len(), HAPPENED_MAX);
+    }
 }

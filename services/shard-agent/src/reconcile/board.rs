@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     link::Outbox,
     metrics::AgentMetrics,
+    moves::Happened,
     owners::Owners,
     report::{ObservedRoles, timestamp},
 };
@@ -98,6 +99,16 @@ impl Board {
 
     /// Something happened to a namespace.
     pub(super) fn happened(&self, namespace: &str, code: &str, message: String, warning: bool) {
+        self.tell(Uuid::now_v7().to_string(), namespace, code, message, warning);
+    }
+
+    /// Something is noted of a namespace's move that somebody should look at.
+    pub(super) fn noted(&self, namespace: &str, noted: &Happened) {
+        let Happened { id, code, message } = noted;
+        self.tell(id.clone(), namespace, code, message.clone(), true);
+    }
+
+    fn tell(&self, id: String, namespace: &str, code: &str, message: String, warning: bool) {
         if warning {
             tracing::warn!(namespace, code, "{message}");
         } else {
@@ -109,7 +120,7 @@ impl Board {
             code: code.to_owned(),
             message: cut(message),
             warning,
-            id: Uuid::now_v7().to_string(),
+            id,
         });
     }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     airflow::metadata::{self, Transaction},
-    moves::{End, Mover, Notes, Transfer, notes, wire as convert},
+    moves::{End, Happened, Mover, Notes, Transfer, notes, wire as convert},
 };
 
 /// Time for a statement that goes through a namespace's runs.
@@ -42,6 +42,13 @@ pub(super) struct SeenOfMove {
     dag_ids: Vec<String>,
     drain: Option<Drain>,
     notes: Notes,
+}
+
+impl SeenOfMove {
+    /// What somebody has to hear of.
+    pub(super) fn happened(&self) -> &[Happened] {
+        &self.notes.happened
+    }
 }
 
 /// A move that an order names, with what is needed to take part in it.
@@ -242,17 +249,19 @@ impl Pass<'_> {
         Ok(true)
     }
 
-    /// Forgets what is kept of moves of the namespace, once no order names one any more.
-    pub(super) async fn tidy(&self) -> Result<(), Problem> {
-        let Some(mover) = &self.shard.mover else { return Ok(()) };
+    /// Forgets what is kept of moves of the namespace, once no order names one any more. Answers what
+    /// somebody has to hear of, for a pass that was interrupted may not have told it.
+    pub(super) async fn tidy(&self) -> Result<Vec<Happened>, Problem> {
+        let Some(mover) = &self.shard.mover else { return Ok(Vec::new()) };
         let mut tx = mover.metadata().begin().await?;
         let Some(noted) = notes::last(&mut tx, self.name).await? else {
             tx.rollback().await;
-            return Ok(());
+            return Ok(Vec::new());
         };
         mover.forget(&noted.move_id).await?;
         notes::forget(&mut tx, self.name).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        Ok(noted.happened)
     }
 }
 
@@ -301,11 +310,9 @@ impl Moving<'_> {
         if let Some(stopped_at_us) = notes.stopped_at_us {
             let made = cursor::make_up(tx.connection(), catalog, scope, stopped_at_us, now_us);
             let made = made.await?;
+            // Told once this is committed, by whichever agent reads it.
             if !made.uncertain.is_empty() {
-                tracing::warn!(
-                    namespace = %self.name, dags = ?made.uncertain,
-                    "timetables that cannot be computed here had something due"
-                );
+                notes.tell_uncertain(&made.uncertain);
             }
             let inserted = made.inserted.into_iter();
             notes.inserted = inserted.map(|run| (run.dag_id, run.logical_date_us)).collect();

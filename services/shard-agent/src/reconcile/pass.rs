@@ -3,7 +3,7 @@
 mod act;
 mod look;
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use airfleet_domain::{
     ids::NamespaceName,
@@ -84,6 +84,8 @@ pub(super) struct Memory {
     pub(super) quiet: Option<airfleet_transfer::drain::Look>,
     /// When its source was last asked.
     brought_at: Option<Instant>,
+    /// Ids of events that are noted of its move and were told.
+    pub(super) told: HashSet<String>,
 }
 
 /// One pass.
@@ -256,11 +258,6 @@ fn note(look: &Look, outcome: &mut Outcome) {
         let drift = look.differences.iter().map(wire_drift);
         outcome.drift = drift.take(100).collect();
     }
-}
-
-/// "1 file", "2 files".
-pub(super) fn counted(count: i64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn wire_drift(difference: &Difference) -> wire::Drift {

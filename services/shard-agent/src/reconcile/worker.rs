@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     Shard,
-    pass::{Ending, Memory, Outcome, Pass, counted},
+    pass::{Ending, Memory, Outcome, Pass},
     problem::Problem,
     retention::Keeper,
     spread,
@@ -26,8 +26,9 @@ use super::{
 use crate::{
     backoff::Backoff,
     link::Order,
-    moves::{Key, Transfer},
+    moves::{Happened, Key, Transfer},
     report::timestamp,
+    words::counted,
 };
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
@@ -218,6 +219,9 @@ impl Worker {
         for (code, message, warning) in &outcome.events {
             board.happened(name, code, message.clone(), *warning);
         }
+        if let Some(seen) = &outcome.seen_of_move {
+            self.tell_noted(seen.happened());
+        }
         let due = match (&outcome.obstacle, outcome.ending) {
             (Some(problem), _) => {
                 if problem.is_lasting {
@@ -243,7 +247,11 @@ impl Worker {
             board.is_not_moved(&self.name);
             if !self.is_tidy && outcome.ending == Ending::Settled {
                 match pass.tidy().await {
-                    Ok(()) => self.is_tidy = true,
+                    Ok(happened) => {
+                        self.is_tidy = true;
+                        self.tell_noted(&happened);
+                        self.memory.told.clear();
+                    }
                     Err(problem) => tracing::debug!(namespace = name, "{}", problem.message),
                 }
             }
@@ -292,6 +300,17 @@ impl Worker {
             );
         }
         due
+    }
+
+    /// Tells what is noted of a move, once. An agent that starts anew tells it again, and the router
+    /// keeps it once; it is lost only where an agent dies between the end of the move, with which
+    /// notes are dropped, and its next report.
+    fn tell_noted(&mut self, happened: &[Happened]) {
+        for one in happened {
+            if self.memory.told.insert(one.id.clone()) {
+                self.shard.board.noted(self.name.as_str(), one);
+            }
+        }
     }
 
     /// Notes what is in the way. The router makes an event of what it sees for the first time.

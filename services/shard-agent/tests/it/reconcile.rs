@@ -2,6 +2,7 @@
 
 mod fixture;
 mod killed;
+mod moving;
 
 use std::fs;
 

@@ -13,13 +13,16 @@ use super::{
         problem::{Problem, limited},
         rules::Entry,
     },
-    Memory, Outcome, Pass, counted,
+    Memory, Outcome, Pass,
     look::Look,
 };
-use crate::airflow::{
-    fence::gate,
-    metadata::{self, Metadata},
-    objects::{self, Change, Declarations, judge},
+use crate::{
+    airflow::{
+        fence::gate,
+        metadata::{self, Metadata},
+        objects::{self, Change, Declarations, judge},
+    },
+    words::counted,
 };
 
 impl Pass<'_> {

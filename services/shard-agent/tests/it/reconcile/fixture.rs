@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use airfleet_local::{AirflowShard, AirflowVersion};
 use airfleet_proto::{
-    agent::v1::{DesiredRole, DesiredRoles, ObservedRole, Workload},
+    agent::v1::{DesiredRole, DesiredRoles, MoveSide, MoveTask, ObservedRole, Workload},
     common::v1::{DagSource, Guardrails, Pool, Role},
 };
 use airfleet_runtime::config::Secret;
@@ -90,6 +90,22 @@ impl Fixture {
 
     /// Tells all there is.
     pub(super) fn tell(&self, all: &[Told]) {
+        self.tell_with(all, None);
+    }
+
+    /// Tells of one namespace, which the shard is the source of a move of.
+    pub(super) fn tell_source(&self, told: Told) {
+        let task = MoveTask {
+            move_id: "move-1".to_owned(),
+            side: MoveSide::Source.into(),
+            peer: "shard-b".to_owned(),
+            attempt: 1,
+            transfer: None,
+        };
+        self.tell_with(&[told], Some(&task));
+    }
+
+    fn tell_with(&self, all: &[Told], task: Option<&MoveTask>) {
         let number = self.told.get() + 1;
         self.told.set(number);
         let role = |told: &Told| DesiredRole {
@@ -100,7 +116,7 @@ impl Fixture {
             workload: Some(told.workload.clone()),
             manifest_revision: number,
             revision: number,
-            ..DesiredRole::default()
+            r#move: task.cloned(),
         };
         let roles = all.iter().map(role).collect();
         let (term, sequence) = (1, number);
