@@ -4,7 +4,8 @@
 //! Responsible for which rows are a namespace's ([`Catalog`]), for what speaks against a move
 //! ([`inspect`]), for what still runs ([`drain`]), for how much will travel ([`estimate`]), for
 //! rows as a stream ([`Export`]) and as an installation ([`Import`]), for where schedules go on ([`cursor`]), for proving that nothing was
-//! lost ([`proof`]) and for clearing up afterwards ([`removal`]).
+//! lost ([`proof`]), for finding what came too late ([`stranded`]) and for clearing up afterwards
+//! ([`removal`]).
 //!
 //! # What holds
 //! - A table, column or foreign key that no rule explains stops a move before it begins.
@@ -30,6 +31,7 @@ mod preflight;
 pub mod proof;
 pub mod removal;
 mod scope;
+pub mod stranded;
 
 pub use self::{
     catalog::Catalog,

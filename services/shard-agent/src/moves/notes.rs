@@ -4,9 +4,10 @@
 use std::fmt::Write as _;
 
 use airfleet_domain::{
-    ids::{MoveId, NamespaceName},
+    ids::{MoveId, NamespaceName, ShardName},
     moves::Mark,
 };
+use airfleet_transfer::stranded::Stranded;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -27,6 +28,9 @@ pub(crate) struct Notes {
     /// The source: up to where each DAG came as it was sealed.
     #[serde(default)]
     pub(crate) marks: Option<Vec<Mark>>,
+    /// The source: number of the newest run as it was sealed, or of the newest that was told of since.
+    #[serde(default)]
+    pub(crate) newest_run: Option<i64>,
     /// When this shard became able to make runs. Microseconds since 1970-01-01 UTC.
     #[serde(default)]
     pub(crate) started_at_us: Option<i64>,
@@ -67,6 +71,7 @@ impl Notes {
             move_id,
             stopped_at_us: None,
             marks: None,
+            newest_run: None,
             started_at_us: None,
             inserted: Vec::new(),
             start_marks: None,
@@ -92,6 +97,21 @@ impl Notes {
             few(dag_ids, dag_ids.len()),
         );
         self.tell("TICKS_UNCERTAIN", message);
+    }
+
+    /// Runs were made here after the seal: `owner` does not have them.
+    pub(crate) fn tell_stranded(&mut self, stranded: &Stranded, owner: &ShardName) {
+        let named: Vec<String> =
+            stranded.named.iter().map(|(dag_id, run_id)| format!("{dag_id} {run_id}")).collect();
+        let were = if stranded.runs == 1 { "was" } else { "were" };
+        let message = format!(
+            "trigger them again on {owner}, if they are needed: {} {were} made here after the \
+             namespace was sealed, went along with no copy and will not run: {}",
+            counted(stranded.runs, "run"),
+            few(&named, usize::try_from(stranded.runs).unwrap_or(usize::MAX)),
+        );
+        self.tell("RUNS_STRANDED", message);
+        self.newest_run = Some(stranded.newest);
     }
 }
 
@@ -197,5 +217,18 @@ mod tests {
         assert_ne!(many.id, one.id);
         (0..100).for_each(|_| notes.tell("X", String::new()));
         assert_eq!(notes.happened.len(), HAPPENED_MAX);
+    }
+
+    #[test]
+    fn runs_that_are_in_no_copy_are_counted_and_not_told_again() {
+        let mut notes = Notes::new("move-1".parse().unwrap());
+        let named = (1..=5).map(|n| ("pay__a".to_owned(), format!("manual__{n}"))).collect();
+        let stranded = Stranded { runs: 8, newest: 40, named };
+        notes.tell_stranded(&stranded, &"shard-b".parse().unwrap());
+        let message = &notes.happened[0].message;
+        assert!(message.starts_with("trigger them again on shard-b"), "{message}");
+        assert!(message.contains(": 8 runs were made here after"), "{message}");
+        assert!(message.ends_with("pay__a manual__4, pay__a manual__5 and 3 more"), "{message}");
+        assert_eq!(notes.newest_run, Some(40));
     }
 }

@@ -9,7 +9,7 @@ use airfleet_domain::{
     roles::Role,
 };
 use airfleet_proto::{agent::v1 as wire, common::v1 as common};
-use airfleet_transfer::{Catalog, Scope, cursor, drain, removal};
+use airfleet_transfer::{Catalog, Scope, cursor, drain, removal, stranded};
 use tokio::time::Instant;
 
 use super::{
@@ -133,6 +133,12 @@ impl Pass<'_> {
         } else {
             None
         };
+        let is_retired = reached.is_some_and(|(role, generation, _)| {
+            role == Role::Retired && generation == self.order.effective().generation.0
+        });
+        if moving.task.side == Side::Source && is_retired {
+            limited(moving.look_for_stranded()).await?;
+        }
         let prefixes = &self.order.prefixes;
         let reading = limited(async {
             let mut tx = moving.mover.metadata().begin().await?;
@@ -296,6 +302,7 @@ impl Moving<'_> {
         let marks = cursor::marks(tx.connection(), catalog, scope).await?;
         tracing::info!(namespace = %self.name, reset, "sealed");
         notes.marks = Some(marks);
+        notes.newest_run = Some(stranded::newest_run(tx.connection(), catalog, scope).await?);
         self.write(tx, &notes).await
     }
 
@@ -321,6 +328,28 @@ impl Moving<'_> {
         notes.start_marks = Some(marks);
         notes.started_at_us = Some(self.now_us(tx).await?);
         self.write(tx, &notes).await
+    }
+
+    /// A former owner looks for runs that came after its seal, as long as the order names the move:
+    /// Airflow takes triggers for as long as it has rows of a DAG. What comes later is never told.
+    async fn look_for_stranded(&self) -> Result<(), Problem> {
+        let mut tx = self.mover.metadata().begin().await?;
+        let mut notes = self.notes(&mut tx).await?;
+        // A source that was lost was never sealed, and one of an earlier version did not note it.
+        let found = match notes.newest_run {
+            None => None,
+            Some(newest) => {
+                let (catalog, scope) = (&self.catalog, &self.scope);
+                stranded::look(tx.connection(), catalog, scope, self.place, newest).await?
+            }
+        };
+        let Some(found) = found else {
+            tx.rollback().await;
+            return Ok(());
+        };
+        notes.tell_stranded(&found, &self.task.peer);
+        self.write(&mut tx, &notes).await?;
+        Ok(tx.commit().await?)
     }
 
     async fn notes(&self, tx: &mut Transaction) -> Result<Notes, Problem> {

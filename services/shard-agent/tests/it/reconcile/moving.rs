@@ -59,3 +59,50 @@ async fn timetables_that_cannot_be_computed_are_told_once() {
     assert_eq!(told(&fixture, "TICKS_UNCERTAIN").len(), 1);
     agent.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_that_came_after_the_seal_are_told() {
+    let fixture = Fixture::new(AirflowVersion::V3_3_2).await;
+    fixture.source("pay", "a.py", "# 1");
+    fixture.add_dags(&[("pay__a", false), ("ads__a", false)]).await;
+    let add_run = async |dag: &str, run: &str| {
+        let sql = format!(
+            "INSERT INTO dag_run (dag_id, run_id, run_type, state, run_after, clear_number, \
+               updated_at, span_status) \
+             VALUES ('{dag}', '{run}', 'manual', 'queued', now(), 0, now(), 'ended')"
+        );
+        query(&fixture.shard, &sql).await;
+    };
+    let agent = RunningAgent::start(fixture.config());
+    fixture.tell(&[fixture.pay(Role::Active, 1)]);
+    fixture.reached("pay", Role::Active, 1).await;
+    add_run("pay__a", "before").await;
+    fixture.tell_source(fixture.pay(Role::Sealed, 1));
+    fixture.reached("pay", Role::Sealed, 1).await;
+    add_run("pay__a", "after_1").await;
+    add_run("pay__a", "after_2").await;
+    add_run("ads__a", "of_others").await;
+    fixture.tell_source(fixture.pay(Role::Retired, 2));
+    fixture.reached("pay", Role::Retired, 2).await;
+    let message = eventually("it is told", async || told(&fixture, "RUNS_STRANDED").pop()).await;
+    assert!(message.starts_with("trigger them again on shard-b"), "{message}");
+    assert!(message.contains(": 2 runs were made"), "{message}");
+    assert!(message.ends_with(": pay__a after_1, pay__a after_2"), "{message}");
+
+    // It is looked again, and each run told of once.
+    add_run("pay__a", "after_3").await;
+    let messages = eventually("the next one is told", async || {
+        Some(told(&fixture, "RUNS_STRANDED")).filter(|messages| messages.len() > 1)
+    })
+    .await;
+    assert!(messages[1].contains(": 1 run was made"), "{messages:?}");
+    assert!(messages[1].ends_with(": pay__a after_3"), "{messages:?}");
+    fixture.tell(&[fixture.pay(Role::Retired, 2)]);
+    eventually("notes are dropped", async || {
+        let notes = query(&fixture.shard, "SELECT count(*) FROM airfleet_move").await;
+        (notes.trim() == "0").then_some(())
+    })
+    .await;
+    assert_eq!(told(&fixture, "RUNS_STRANDED").len(), 2);
+    agent.stop().await;
+}
