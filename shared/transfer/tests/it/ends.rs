@@ -142,12 +142,17 @@ impl End {
 
     /// Brings the fence into a role, as the agent does.
     pub(crate) async fn be(&self, scope: &Scope, role: Role, generation: i64) {
+        self.be_at(scope, role, Place { generation, revision: generation }).await;
+    }
+
+    /// The same at a place of its own.
+    pub(crate) async fn be_at(&self, scope: &Scope, role: Role, place: Place) {
         let mut tx = self.metadata.begin().await.unwrap();
         let order = Order {
             namespace: scope.namespace().as_str(),
             prefixes: scope.prefixes(),
             role,
-            place: Place { generation, revision: generation },
+            place,
         };
         if role == Role::Active {
             gate::open(&mut tx, order).await.unwrap();

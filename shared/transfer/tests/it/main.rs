@@ -8,4 +8,5 @@ mod drain;
 mod ends;
 mod estimate;
 mod preflight;
+mod removal;
 mod timetables;

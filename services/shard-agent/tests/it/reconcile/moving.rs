@@ -4,6 +4,8 @@
 use airfleet_local::AirflowVersion;
 use airfleet_proto::common::v1::Role;
 
+use sqlx::Connection as _;
+
 use super::fixture::Fixture;
 use crate::{RunningAgent, database::query, eventually};
 
@@ -104,5 +106,103 @@ async fn runs_that_came_after_the_seal_are_told() {
     })
     .await;
     assert_eq!(told(&fixture, "RUNS_STRANDED").len(), 2);
+    agent.stop().await;
+}
+
+/// Runs of a DAG, so many, each with a task.
+async fn add_runs(fixture: &Fixture, dag: &str, runs: u32) {
+    let sql = format!(
+        "INSERT INTO dag_run (dag_id, run_id, run_type, state, run_after, clear_number, updated_at, \
+           span_status) \
+         SELECT '{dag}', 'r' || n, 'manual', 'success', now(), 0, now(), 'ended' \
+         FROM generate_series(1, {runs}) n; \
+         INSERT INTO task_instance (id, task_id, dag_id, run_id, map_index, try_number, state, pool, \
+           pool_slots, queue, max_tries, updated_at) \
+         SELECT gen_random_uuid(), 't', dag_id, run_id, -1, 1, 'success', 'default_pool', 1, \
+           'default', 0, now() FROM dag_run WHERE dag_id = '{dag}'"
+    );
+    query(&fixture.shard, &sql).await;
+}
+
+/// DAGs, runs and task instances whose dag_id begins so. Counts.
+async fn rows(fixture: &Fixture, prefix: &str) -> String {
+    let count =
+        |table| format!("(SELECT count(*) FROM {table} WHERE starts_with(dag_id, '{prefix}'))");
+    let [dags, runs, tasks] = ["dag", "dag_run", "task_instance"].map(count);
+    query(&fixture.shard, &format!("SELECT concat_ws(' ', {dags}, {runs}, {tasks})")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_namespace_that_left_are_removed_in_batches() {
+    let fixture = Fixture::new(AirflowVersion::V3_3_2).await;
+    fixture.source("pay", "a.py", "# 1");
+    // `_` is any character to whoever takes a prefix for a pattern.
+    fixture.add_dags(&[("pay__a", false), ("pay__b", true), ("payx_a", false)]).await;
+    for dag in ["pay__a", "pay__b", "payx_a"] {
+        add_runs(&fixture, dag, 600).await;
+    }
+    let note_batches = "CREATE TABLE batch (txid bigint, rows bigint); \
+        CREATE FUNCTION note_batch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+          INSERT INTO batch SELECT txid_current(), count(*) FROM gone; RETURN NULL; END $$; \
+        CREATE TRIGGER note_batch AFTER DELETE ON dag_run REFERENCING OLD TABLE AS gone \
+          FOR EACH STATEMENT EXECUTE FUNCTION note_batch()";
+    query(&fixture.shard, note_batches).await;
+    let agent = RunningAgent::start(fixture.config());
+    fixture.tell(&[fixture.pay(Role::Active, 1)]);
+    fixture.reached("pay", Role::Active, 1).await;
+    fixture.tell_source(fixture.pay(Role::Sealed, 1));
+    fixture.reached("pay", Role::Sealed, 1).await;
+    fixture.tell_source(fixture.pay(Role::Retired, 2));
+    fixture.reached("pay", Role::Retired, 2).await;
+    fixture.tell(&[fixture.pay(Role::Retired, 2)]);
+    fixture.reached("pay", Role::Retired, 2).await;
+    assert_eq!(rows(&fixture, "pay__").await, "2 1200 1200", "they are kept until their time");
+
+    fixture.tell(&[fixture.pay(Role::Absent, 2)]);
+    fixture.reached("pay", Role::Absent, 2).await;
+    assert_eq!(rows(&fixture, "pay__").await, "0 0 0");
+    assert_eq!(rows(&fixture, "payx_").await, "1 600 600", "rows of others stay");
+    let batches =
+        "SELECT string_agg(CAST(rows AS text), ' ' ORDER BY txid) FROM batch WHERE rows > 0";
+    assert_eq!(query(&fixture.shard, batches).await, "500 500 200");
+    let removed = "its rows were removed from the metadata database";
+    eventually("it is told", async || (told(&fixture, "ROWS_REMOVED") == [removed]).then_some(()))
+        .await;
+    assert_eq!(told(&fixture, "ROWS_KEPT"), [] as [&str; 0]);
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_comes_back_while_its_rows_are_removed_keeps_the_rest() {
+    let fixture = Fixture::new(AirflowVersion::V3_3_2).await;
+    fixture.source("pay", "a.py", "# 1");
+    fixture.add_dags(&[("pay__a", false)]).await;
+    add_runs(&fixture, "pay__a", 1_200).await;
+    let agent = RunningAgent::start(fixture.config());
+    fixture.tell(&[fixture.pay(Role::Retired, 2)]);
+    fixture.reached("pay", Role::Retired, 2).await;
+    // The second batch is held up, by a lock that needs no transaction: for one the fence would wait.
+    let hold = "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+          PERFORM pg_advisory_xact_lock(42); RETURN OLD; END $$; \
+        CREATE TRIGGER hold BEFORE DELETE ON dag_run FOR EACH ROW WHEN (OLD.run_id = 'r700') \
+          EXECUTE FUNCTION hold()";
+    query(&fixture.shard, hold).await;
+    let mut holder = sqlx::PgConnection::connect(&fixture.shard.metadata_url()).await.unwrap();
+    sqlx::raw_sql("SELECT pg_advisory_lock(42)").execute(&mut holder).await.unwrap();
+    fixture.tell(&[fixture.pay(Role::Absent, 2)]);
+    eventually("the first batch is removed", async || {
+        (rows(&fixture, "pay__").await == "1 700 700").then_some(())
+    })
+    .await;
+
+    fixture.tell(&[fixture.pay(Role::Active, 3)]);
+    fixture.reached("pay", Role::Active, 3).await;
+    sqlx::raw_sql("SELECT pg_advisory_unlock(42)").execute(&mut holder).await.unwrap();
+    // A pass that began after that sees nothing to remove.
+    fixture.tell(&[fixture.pay(Role::Active, 3)]);
+    fixture.reached("pay", Role::Active, 3).await;
+    assert_eq!(rows(&fixture, "pay__").await, "1 700 700");
+    assert_eq!(fixture.running().await, ["pay__a"]);
+    assert_eq!(told(&fixture, "ROWS_REMOVED"), [] as [&str; 0]);
     agent.stop().await;
 }
