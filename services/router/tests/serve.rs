@@ -4,7 +4,7 @@ mod support;
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
-use airfleet_proto::{registry::v1::manifest_entry::Kind, router::v1 as wire};
+use airfleet_proto::{moves::v1 as moves, registry::v1::manifest_entry::Kind, router::v1 as wire};
 use airfleet_runtime::status::Problem;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use sha2::Digest as _;
@@ -240,9 +240,8 @@ async fn no_more_watchers_than_allowed() {
     replica.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn callers_do_only_what_their_role_allows() {
-    let (folder, store) = sqlite();
+/// Settings with a token for each role, `secret-of-` and its name.
+fn with_tokens(folder: &tempfile::TempDir, store: &str) -> airfleet_router::Config {
     let tokens = folder.path().join("tokens.toml");
     let mut file = String::new();
     for role in ["viewer", "tenant", "operator", "agent"] {
@@ -258,20 +257,36 @@ async fn callers_do_only_what_their_role_allows() {
         file.push_str(more);
     }
     std::fs::write(&tokens, file).unwrap();
-    let mut settings = config(&store);
+    let mut settings = config(store);
     settings.server.tokens_file = Some(tokens);
-    let replica = Replica::start(settings);
+    settings
+}
+
+fn channel(replica: &Replica) -> tonic::transport::Channel {
+    let endpoint = tonic::transport::Endpoint::new(format!("http://{}", replica.address));
+    endpoint.unwrap().connect_lazy()
+}
+
+/// Says whose request it is.
+fn bearer(
+    role: &str,
+) -> impl FnMut(tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> + Clone + use<> {
+    let token: tonic::metadata::MetadataValue<_> =
+        format!("Bearer secret-of-{role}").parse().unwrap();
+    move |mut request: tonic::Request<()>| {
+        request.metadata_mut().insert("authorization", token.clone());
+        Ok(request)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_do_only_what_their_role_allows() {
+    let (folder, store) = sqlite();
+    let replica = Replica::start(with_tokens(&folder, &store));
     let as_role = |role: &str| {
-        let token: tonic::metadata::MetadataValue<_> =
-            format!("Bearer secret-of-{role}").parse().unwrap();
-        let add = move |mut request: tonic::Request<()>| {
-            request.metadata_mut().insert("authorization", token.clone());
-            Ok(request)
-        };
-        let channel = tonic::transport::Endpoint::new(format!("http://{}", replica.address));
         wire::router_service_client::RouterServiceClient::with_interceptor(
-            channel.unwrap().connect_lazy(),
-            add,
+            channel(&replica),
+            bearer(role),
         )
     };
     let mut operator = as_role("operator");
@@ -306,5 +321,41 @@ async fn callers_do_only_what_their_role_allows() {
     let problem = Problem::from(operator.cordon_shard(bad).await.unwrap_err());
     let fields: Vec<_> = problem.violations.iter().map(|v| v.field.as_str()).collect();
     assert_eq!(fields, ["shard", "reason"]);
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_is_given_up_only_by_an_operator_who_says_why() {
+    let (folder, store) = sqlite();
+    let replica = Replica::start(with_tokens(&folder, &store));
+    let as_role = |role: &str| {
+        moves::move_service_client::MoveServiceClient::with_interceptor(
+            channel(&replica),
+            bearer(role),
+        )
+    };
+    let lost = moves::StartMoveRequest {
+        namespace: "one".into(),
+        target_shard: "shard-b".into(),
+        options: Some(moves::MoveOptions { force_lost_source: true, ..Default::default() }),
+        reason: "its disk burnt".into(),
+        ..Default::default()
+    };
+    for role in ["viewer", "tenant", "agent"] {
+        let refused = as_role(role).start_move(lost.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{role}: {}", refused.message());
+        let look = moves::StartMoveRequest { validate_only: true, ..lost.clone() };
+        let refused = as_role(role).start_move(look).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{role}: {}", refused.message());
+    }
+    for reason in ["", "  "] {
+        let silent = moves::StartMoveRequest { reason: reason.into(), ..lost.clone() };
+        let refused = as_role("operator").start_move(silent).await.unwrap_err();
+        let problem = Problem::from(&refused);
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        let why: Vec<_> =
+            problem.violations.iter().map(|v| (v.field.as_str(), v.code.as_str())).collect();
+        assert_eq!(why, [("reason", "REQUIRED")]);
+    }
     replica.stop().await;
 }

@@ -71,7 +71,7 @@ pub(crate) struct Shown {
 impl Service {
     /// Begins a move, or only looks whether it can be. Answers it, and what was found.
     pub(crate) async fn start_move(&self, ask: StartMove) -> Result<(Shown, Vec<Finding>), Error> {
-        if ask.options.source_is_lost && ask.who.reason.is_empty() {
+        if ask.options.source_is_lost && ask.who.reason.trim().is_empty() {
             let why = "say why the source is given up; it is kept";
             return Err(Error::Invalid(vec![FieldViolation::new("reason", "REQUIRED", why)]));
         }

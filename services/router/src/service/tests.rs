@@ -3,12 +3,13 @@ use std::{sync::Arc, time::Duration};
 use airfleet_domain::{
     health::Health,
     ids::{Generation, Revision},
+    moves::{Options, preflight::Inspection},
     roles::{Desired, Observed, Role},
     routing::State,
 };
 use airfleet_runtime::status::{Failure, Kind};
 
-use super::{Error, Pin, ReleaseNamespace, ReleaseShard, Service, Who};
+use super::{Error, Pin, ReleaseNamespace, ReleaseShard, Service, StartMove, Who};
 use crate::{
     agents::{Report, SeenRole, Session},
     leader::{Leader, election::Leadership},
@@ -482,4 +483,60 @@ async fn what_was_released_and_removed_is_still_given_up() {
     assert_eq!(world.leader.settle_residues().await.unwrap(), 1);
     assert_eq!(desired(&world, "shard-b", "one"), Some((Role::Active, 3)));
     world.check().await;
+}
+
+#[tokio::test]
+async fn a_source_that_is_given_up_is_recorded_with_who_and_why() {
+    let world = world(&["shard-a", "one"]).await;
+    let agents = world.open(&["shard-a"]).await;
+    world.declare(2, &["shard-b"]).await;
+    let target = world.connect("shard-b");
+    drop(agents);
+    let service = service(&world);
+    let lost = |reason: &str, validate_only: bool| StartMove {
+        namespace: name("one"),
+        target: name("shard-b"),
+        options: Options { source_is_lost: true, ..Options::default() },
+        who: who(reason),
+        validate_only,
+        request_id: String::new(),
+        expected_generation: 0,
+    };
+    // The agent that is there says what it finds.
+    let answering = async {
+        loop {
+            for question in target.take_questions() {
+                let found = Inspection {
+                    airflow_version: "3.3.2".into(),
+                    schema_revision: "r".into(),
+                    schema_digest: "d".into(),
+                    database: "postgresql".into(),
+                    ..Inspection::default()
+                };
+                target.inspected(question.namespace, question.number, found);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let asking = async {
+        for silent in ["", " "] {
+            let refused = service.start_move(lost(silent, false)).await;
+            assert_eq!(Failure::from(refused.unwrap_err()).kind(), Kind::Invalid);
+        }
+        service.start_move(lost("its disk burnt", true)).await.unwrap();
+        assert!(overrides(&world).await.is_empty(), "it was only looked");
+        service.start_move(lost("its disk burnt", false)).await.unwrap().0.row
+    };
+    let row = tokio::select! {
+        row = asking => row,
+        () = answering => unreachable!("it goes on without end"),
+    };
+    assert_eq!((row.requested_by.as_str(), row.reason.as_str()), ("token:op", "its disk burnt"));
+    let kept = ["force-lost-source", "one", "token:op", "its disk burnt"].map(str::to_owned);
+    assert_eq!(overrides(&world).await, [kept.into()]);
+    let events = world.tools.store.events_after(&name("one"), 0, 100).await.unwrap();
+    let forced = events.into_iter().find(|one| one.event.code == "MOVE_FORCED").unwrap().event;
+    let who_and_why =
+        |text: &str| text.starts_with("token:op gave") && text.ends_with(": its disk burnt");
+    assert!(forced.warning && who_and_why(&forced.message), "{forced:?}");
 }
