@@ -9,8 +9,8 @@ use std::{
 
 use airfleet_proto::agent::v1::{
     AttachRequest, AttachResponse, DesiredRole, DesiredRoles, ForeignPrefix, Hello, Inspect,
-    Inspection, ObservedRole, OwnersAnswer, Report, ReportAck, TransferRequest, TransferResponse,
-    Welcome,
+    Inspection, MoveEvidence, ObservedRole, OwnersAnswer, Report, ReportAck, TransferRequest,
+    TransferResponse, Welcome,
     agent_service_server::{AgentService, AgentServiceServer},
     attach_request,
     attach_response::Message,
@@ -53,6 +53,15 @@ struct Script {
     /// Prefixes that other shards have.
     elsewhere: Vec<ForeignPrefix>,
     inspections: Vec<Inspection>,
+    evidence: Vec<MoveEvidence>,
+    /// Transfers that agents opened and no test took yet.
+    transfers: Vec<Transfer>,
+}
+
+/// One end of a transfer; a test is the other one, and the router between them.
+pub(crate) struct Transfer {
+    pub(crate) heard: Streaming<TransferRequest>,
+    pub(crate) say: mpsc::UnboundedSender<Result<TransferResponse, Status>>,
 }
 
 pub(crate) fn welcome(term: i64, report_interval_ms: i64) -> Welcome {
@@ -86,6 +95,8 @@ impl ScriptedRouter {
             goodbyes: 0,
             elsewhere: vec![],
             inspections: vec![],
+            evidence: vec![],
+            transfers: vec![],
         };
         let router = Self {
             address: listener.local_addr().unwrap(),
@@ -150,6 +161,16 @@ impl ScriptedRouter {
 
     pub(crate) fn inspections(&self) -> Vec<Inspection> {
         self.script().inspections.clone()
+    }
+
+    /// The transfer that an agent opens.
+    pub(crate) async fn transfer(&self) -> Transfer {
+        crate::eventually("a transfer", async || self.script().transfers.pop()).await
+    }
+
+    /// What was told of moves last.
+    pub(crate) fn evidence(&self) -> Option<MoveEvidence> {
+        self.script().evidence.last().cloned()
     }
 
     /// A prefix is of a namespace that another shard has.
@@ -276,8 +297,10 @@ impl ScriptedRouter {
                 script.inspections.push(found);
                 return;
             }
-            // No test of this script looks at it.
-            Some(attach_request::Message::MoveEvidence(_)) => return,
+            Some(attach_request::Message::MoveEvidence(seen)) => {
+                script.evidence.push(seen);
+                return;
+            }
             _ => panic!("a hello comes but once"),
         };
         if script.acknowledge {
@@ -332,13 +355,15 @@ impl Drop for Script {
 
 #[tonic::async_trait]
 impl AgentService for ScriptedRouter {
-    type TransferStream = tokio_stream::Empty<Result<TransferResponse, Status>>;
+    type TransferStream = UnboundedReceiverStream<Result<TransferResponse, Status>>;
 
     async fn transfer(
         &self,
-        _: Request<Streaming<TransferRequest>>,
+        request: Request<Streaming<TransferRequest>>,
     ) -> Result<Response<Self::TransferStream>, Status> {
-        Err(Status::unimplemented("no test of this script moves anything"))
+        let (say, said) = mpsc::unbounded_channel();
+        self.script().transfers.push(Transfer { heard: request.into_inner(), say });
+        Ok(Response::new(UnboundedReceiverStream::new(said)))
     }
 
     type AttachStream = Pin<Box<dyn Stream<Item = Result<AttachResponse, Status>> + Send>>;

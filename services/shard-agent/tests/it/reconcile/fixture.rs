@@ -4,7 +4,10 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use airfleet_local::{AirflowShard, AirflowVersion};
 use airfleet_proto::{
-    agent::v1::{DesiredRole, DesiredRoles, MoveSide, MoveTask, ObservedRole, Workload},
+    agent::v1::{
+        DesiredRole, DesiredRoles, MoveSide, MoveTask, ObservedRole, TransferPart, TransferTask,
+        Workload,
+    },
     common::v1::{DagSource, Guardrails, Pool, Role},
 };
 use airfleet_runtime::config::Secret;
@@ -95,14 +98,14 @@ impl Fixture {
 
     /// Tells of one namespace, which the shard is the source of a move of.
     pub(super) fn tell_source(&self, told: Told) {
-        let task = MoveTask {
-            move_id: "move-1".to_owned(),
-            side: MoveSide::Source.into(),
-            peer: "shard-b".to_owned(),
-            attempt: 1,
-            transfer: None,
-        };
-        self.tell_with(&[told], Some(&task));
+        self.tell_with(&[told], Some(&task("move-1", MoveSide::Source)));
+    }
+
+    /// The same, of a move with this id, and rows are to travel.
+    pub(super) fn tell_transfer(&self, told: Told, move_id: &str, side: MoveSide) {
+        let part = TransferPart::Rest.into();
+        let transfer = Some(TransferTask { part, ..TransferTask::default() });
+        self.tell_with(&[told], Some(&MoveTask { transfer, ..task(move_id, side) }));
     }
 
     fn tell_with(&self, all: &[Told], task: Option<&MoveTask>) {
@@ -191,6 +194,16 @@ impl Fixture {
         );
         fs::write(&path, text).unwrap();
         path
+    }
+}
+
+fn task(move_id: &str, side: MoveSide) -> MoveTask {
+    MoveTask {
+        move_id: move_id.to_owned(),
+        side: side.into(),
+        peer: "shard-b".to_owned(),
+        attempt: 1,
+        transfer: None,
     }
 }
 

@@ -2,7 +2,14 @@
 //! speaks for.
 
 use airfleet_local::AirflowVersion;
-use airfleet_proto::common::v1::Role;
+use airfleet_proto::{
+    agent::v1::{
+        MoveSide, TransferBegin, TransferJoined, TransferProgress, TransferResponse,
+        TransferResult, TransferState, transfer_request::Message as Said,
+        transfer_response::Message as Heard,
+    },
+    common::v1::Role,
+};
 
 use sqlx::Connection as _;
 
@@ -204,5 +211,88 @@ async fn a_namespace_that_comes_back_while_its_rows_are_removed_keeps_the_rest()
     assert_eq!(rows(&fixture, "pay__").await, "1 700 700");
     assert_eq!(fixture.running().await, ["pay__a"]);
     assert_eq!(told(&fixture, "ROWS_REMOVED"), [] as [&str; 0]);
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_rows_are_is_told_while_they_travel() {
+    let fixture = Fixture::new(AirflowVersion::V3_3_2).await;
+    fixture.source("pay", "a.py", "# 1");
+    fixture.add_dags(&[("pay__a", false), ("ads__a", false)]).await;
+    for (dag, runs) in [("pay__a", 3_000), ("ads__a", 100)] {
+        add_runs(&fixture, dag, runs).await;
+    }
+    let agent = RunningAgent::start(fixture.config());
+    let progress = |is: fn(&TransferProgress) -> bool| {
+        let fixture = &fixture;
+        eventually("progress is told", async move || fixture.router.evidence()?.transfer.filter(is))
+    };
+    let hear = |heard| TransferResponse { message: Some(heard) };
+
+    // At the source: what is to come is said first.
+    fixture.tell_transfer(fixture.pay(Role::Sealed, 1), "move-1", MoveSide::Source);
+    let mut source = fixture.router.transfer().await;
+    let joined = || Ok(hear(Heard::Joined(TransferJoined::default())));
+    source.say.send(joined()).unwrap();
+    let mut said = Vec::new();
+    while let Some(message) = source.heard.message().await.unwrap() {
+        let message = message.message.unwrap();
+        let is_last = matches!(message, Said::Trailer(_));
+        said.push(match message {
+            Said::Begin(begin) => Heard::Begin(begin),
+            Said::Table(table) => Heard::Table(table),
+            Said::Chunk(chunk) => Heard::Chunk(chunk),
+            Said::Trailer(trailer) => Heard::Trailer(trailer),
+            Said::Open(_) | Said::Ack(_) | Said::Result(_) => continue,
+        });
+        if is_last {
+            break;
+        }
+    }
+    let Heard::Begin(begin) = &said[0] else { panic!("{:?}", said[0]) };
+    let TransferBegin { total_bytes, tables, .. } = begin.clone();
+    let estimated = |table: &str| tables.iter().find(|one| one.table == table).unwrap().rows;
+    assert_eq!((estimated("dag"), estimated("dag_run")), (1, 3_000));
+    assert_eq!(estimated("task_instance"), 3_000);
+    assert_eq!(total_bytes, tables.iter().map(|one| one.bytes).sum::<i64>());
+    let sent = progress(|progress| progress.bytes > 500_000).await;
+    assert!(sent.total_bytes >= sent.bytes, "{sent:?}");
+    let result = Heard::Result(TransferResult::default());
+    source.say.send(Ok(hear(result))).unwrap();
+    drop(source);
+    progress(|progress| progress.state() == TransferState::Done).await;
+
+    // At a target, half way.
+    fixture.tell_transfer(fixture.pay(Role::Staged, 2), "move-2", MoveSide::Target);
+    let target = fixture.router.transfer().await;
+    target.say.send(joined()).unwrap();
+    let mut rest = said.into_iter();
+    let first_tasks =
+        |one: &Heard| matches!(one, Heard::Chunk(chunk) if chunk.table == "task_instance");
+    for one in rest.by_ref() {
+        let is_half = first_tasks(&one);
+        target.say.send(Ok(hear(one))).unwrap();
+        if is_half {
+            break;
+        }
+    }
+    let half = progress(|progress| {
+        progress.running.iter().any(|one| one.table == "task_instance" && one.rows > 0)
+    })
+    .await;
+    let table = |name: &str| half.running.iter().find(|one| one.table == name).unwrap().clone();
+    let (runs, tasks, xcom) = (table("dag_run"), table("task_instance"), table("xcom"));
+    assert_eq!((runs.rows, runs.total_rows, tasks.total_rows), (3_000, 3_000, 3_000));
+    assert!(tasks.rows < 3_000 && runs.bytes > 100_000, "{half:?}");
+    assert_eq!((xcom.rows, xcom.total_rows), (0, 0));
+    assert_eq!(half.bytes, half.running.iter().map(|one| one.bytes).sum::<i64>());
+    assert!(half.total_bytes > half.bytes && half.total_bytes < 2 * total_bytes, "{half:?}");
+
+    for one in rest {
+        target.say.send(Ok(hear(one))).unwrap();
+    }
+    let done = progress(|progress| progress.state() == TransferState::Done).await;
+    assert!(done.running.is_empty(), "sums say what is there");
+    assert!(done.tables.iter().any(|sum| sum.table == "task_instance" && sum.rows == 3_000));
     agent.stop().await;
 }
