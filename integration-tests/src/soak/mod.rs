@@ -344,10 +344,8 @@ impl Soak {
         let found = eventually(LIMIT, async || self.owner().await).await?;
         ensure!(found == owner, "{} has it, not {}", SHARDS[found], SHARDS[owner]);
         // Whoever does not have it cannot run it; whoever has it does.
-        let running =
-            "SELECT count(*) FROM dag WHERE starts_with(dag_id, 'pay.') AND NOT is_paused";
-        self.shard(1 - owner).airflow.finds(running, "0").await?;
-        self.shard(owner).airflow.finds(running, "6").await
+        self.shard(1 - owner).airflow.finds(RUNNING, "0").await?;
+        self.shard(owner).airflow.finds(RUNNING, &self.dags.to_string()).await
     }
 
     /// What tasks did so far, and what both shards have, once everything that was due is finished.
