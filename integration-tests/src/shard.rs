@@ -132,7 +132,7 @@ impl Door {
             .client
             .post(format!("{}/api/v2/{path}", self.url))
             .bearer_auth(token.await?)
-            .timeout(Duration::from_secs(60))
+            .timeout(Duration::from_mins(1))
             .json(body);
         Ok(request.send().await?.status())
     }

@@ -115,6 +115,21 @@ pub(crate) enum Next {
     End,
 }
 
+/// The values of a whole row, as their types write themselves; none for NULL.
+pub(crate) fn values(row: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    let mut rest = &row[2..];
+    std::iter::from_fn(move || {
+        let (length, after) = rest.split_first_chunk()?;
+        let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
+            rest = after;
+            return Some(None);
+        };
+        let (value, after) = after.split_at_checked(length)?;
+        rest = after;
+        Some(Some(value))
+    })
+}
+
 /// The length of the row at the beginning of `bytes`.
 pub(crate) fn row(bytes: &[u8], fields: usize) -> Result<Next, Broken> {
     let Some(count) = bytes.first_chunk().map(|count| i16::from_be_bytes(*count)) else {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, FromRow, PgConnection, Postgres,
-    postgres::{PgArguments, PgConnectOptions, PgRow},
+    encode::IsNull,
+    error::BoxDynError,
+    postgres::{PgArgumentBuffer, PgArguments, PgConnectOptions, PgRow, PgTypeInfo, types::Oid},
     query::QueryAs,
 };
 
@@ -157,4 +159,21 @@ pub(crate) fn quoted(text: &str) -> String {
 /// A name as an identifier in SQL.
 pub(crate) fn name(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+/// A value as its type writes itself. The server takes the type from the column that it is for.
+#[derive(Debug)]
+pub(crate) struct Raw(pub(crate) Vec<u8>);
+
+impl sqlx::Type<Postgres> for Raw {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(0))
+    }
+}
+
+impl sqlx::Encode<'_, Postgres> for Raw {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        buffer.extend_from_slice(&self.0);
+        Ok(IsNull::No)
+    }
 }

@@ -21,13 +21,14 @@ use airfleet_domain::{
 };
 use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
+use sqlx::AssertSqlSafe;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     Catalog, Database, Error,
     catalog::Table,
-    copy::{Chunk, Field, HEADER, Next, Position, Sums, TRAILER, row},
-    database::{Tx, name, quoted},
+    copy::{Chunk, Field, HEADER, Next, Position, Sums, TRAILER, row, values},
+    database::{Raw, Tx, name, quoted},
     estimate::TableSize,
     export::{Piece, tables_of},
     scope::Scope,
@@ -35,6 +36,10 @@ use crate::{
 
 /// What is gathered before it is written. Bytes.
 const FLUSH: usize = 2 << 20;
+
+/// What one statement writes at most: bytes, and values (the protocol has room for 65,535).
+const FEW_BYTES: usize = 64 << 10;
+const FEW_VALUES: usize = 8_192;
 
 /// Which rows are taken in, and by whose order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,6 +208,11 @@ impl Import {
         Ok(Opened::Import(Box::new(import)))
     }
 
+    /// The order came again, at this place: what is installed is installed by it.
+    pub fn ordered(&mut self, place: Seen) {
+        self.order.place = place;
+    }
+
     /// What was kept of this attempt, for the source.
     pub fn kept(&self) -> Option<Position> {
         Some(self.kept.position).filter(|position| position.sequence > 0)
@@ -317,13 +327,14 @@ impl Import {
         // A server that crashes empties these tables whatever it has written of them: nothing is
         // gained by waiting for its disk.
         tx.execute("wait for no disk", "SET LOCAL synchronous_commit = off").await?;
-        let copy =
-            format!("COPY {}.{} FROM STDIN (FORMAT binary)", self.staging, name(&table.name));
-        let mut sink = tx.connection.copy_in_raw(&copy).await.map_err(Error::of(doing))?;
-        for bytes in [&HEADER[..], &self.gathered, &TRAILER] {
-            sink.send(bytes).await.map_err(Error::of(doing))?;
+        let kept = format!("{}.{}", self.staging, name(&table.name));
+        if !insert_few(&mut tx, &kept, self.fields, &self.gathered).await? {
+            let copy = format!("COPY {kept} FROM STDIN (FORMAT binary)");
+            let mut sink = tx.connection.copy_in_raw(&copy).await.map_err(Error::of(doing))?;
+            let whole = [&HEADER[..], &self.gathered, &TRAILER].concat();
+            sink.send(whole).await.map_err(Error::of(doing))?;
+            sink.finish().await.map_err(Error::of(doing))?;
         }
-        sink.finish().await.map_err(Error::of(doing))?;
         let bytes = self.bytes();
         let sums = Kept::text(&self.sums, &self.bytes);
         let progress = format!(
@@ -380,6 +391,41 @@ impl Import {
         );
         tx.execute("make tables for rows", &sql).await.map(drop)
     }
+}
+
+/// Writes rows by one statement where they are few; says whether they were.
+///
+/// Most tables of a namespace have a handful of rows, and a COPY ends with a message of its own,
+/// which waits behind the rows until the server acknowledges them: 40 ms, since the driver's sockets
+/// do not set `TCP_NODELAY`.
+async fn insert_few(tx: &mut Tx, table: &str, columns: usize, rows: &[u8]) -> Result<bool, Error> {
+    if rows.len() > FEW_BYTES {
+        return Ok(false);
+    }
+    let mut found = Vec::new();
+    let mut rest = rows;
+    while let Ok(Next::Row(length)) = row(rest, columns) {
+        let (one, after) = rest.split_at(length);
+        found.extend(values(one).map(|value| value.map(|bytes| Raw(bytes.to_vec()))));
+        rest = after;
+    }
+    if found.len() > FEW_VALUES {
+        return Ok(false);
+    }
+    let tuples: Vec<String> = (0..found.len() / columns)
+        .map(|row| {
+            let numbers: Vec<String> =
+                (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
+            format!("({})", numbers.join(", "))
+        })
+        .collect();
+    let sql = format!("INSERT INTO {table} VALUES {}", tuples.join(", "));
+    let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+    for value in found {
+        query = query.bind(value);
+    }
+    query.execute(&mut tx.connection).await.map_err(Error::of("keep rows"))?;
+    Ok(true)
 }
 
 /// Drops what is kept of a move, once it has ended.

@@ -147,11 +147,7 @@ impl Worker {
     /// Begins what the order says to send or take in, once the role for it is reached; ends what it
     /// no longer says.
     fn transfer(&mut self, order: &Order, outcome: &Outcome) {
-        let wanted = order.task().and_then(|task| {
-            let transfer = task.transfer?;
-            let (move_id, side, attempt) = (task.move_id.clone(), task.side, task.attempt);
-            Some(Key { move_id, side, attempt, task: transfer })
-        });
+        let wanted = key_of(order);
         if self.transfer.as_ref().map(Transfer::key) != wanted.as_ref() {
             self.transfer = None;
             self.saw_end = false;
@@ -175,6 +171,12 @@ impl Worker {
     /// Another order came.
     fn renewed(&mut self, before: Option<&Order>, now: &Order) {
         self.backoff.reset();
+        // Before the pass that obeys it: from then on rows by an order before it are refused.
+        if let Some(transfer) = &self.transfer
+            && key_of(now).as_ref() == Some(transfer.key())
+        {
+            transfer.ordered(now.place());
+        }
         if before.is_none_or(|before| before.effective() != now.effective()) {
             self.ordered_at = Some(Clock::now());
         }
@@ -333,6 +335,14 @@ impl Worker {
             }
         }
     }
+}
+
+/// The transfer that an order names.
+fn key_of(order: &Order) -> Option<Key> {
+    let task = order.task()?;
+    let transfer = task.transfer?;
+    let (move_id, side, attempt) = (task.move_id.clone(), task.side, task.attempt);
+    Some(Key { move_id, side, attempt, task: transfer })
 }
 
 impl Met {

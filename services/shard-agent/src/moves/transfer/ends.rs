@@ -295,6 +295,7 @@ impl ThisEnd {
                         tables: convert::sums_of(trailer.tables),
                         marks: convert::marks_of(trailer.marks),
                     };
+                    import.ordered(*self.places.borrow());
                     let installed = import.install(trailer).await?;
                     return Ok(End::Done { tables: installed.tables, marks: installed.marks });
                 }
