@@ -9,7 +9,7 @@ use airfleet_integration_tests::soak::{
     fault::{End, Fault, Moment, Victim},
 };
 use airfleet_proto::moves::v1::MovePhase;
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 const FAULTS: [Option<Fault>; 6] = [
     None,
@@ -52,12 +52,18 @@ async fn planted_faults_are_found(soak: &Soak, evidence: &Evidence) -> Result<()
     let first = |dag_id: &str| format!("SELECT min(run_id) FROM dag_run WHERE dag_id = '{dag_id}'");
     let lost = soak.sql(owner, &first("pay.minutely")).await?;
     soak.sql(owner, &format!("DELETE FROM dag_run WHERE run_id = '{lost}'")).await?;
-    // A database has a date once: the other shard has it under another name.
-    let doubled = soak.sql(1 - owner, &first("pay.latest")).await?;
-    let rename = format!(
-        "UPDATE dag_run SET run_id = 'planted' WHERE dag_id = 'pay.latest' AND run_id = '{doubled}'"
+    // The shard that gave it away goes on with its schedule, under a name of its own.
+    let newest = "SELECT run_id, logical_date FROM dag_run WHERE dag_id = 'pay.latest' \
+                  ORDER BY logical_date DESC LIMIT 1";
+    let newest = soak.sql(owner, newest).await?;
+    let (doubled, date) = newest.split_once('\t').context("no run")?;
+    let plant = format!(
+        "INSERT INTO dag_run (dag_id, run_id, run_type, state, logical_date, run_after, \
+           clear_number, updated_at, span_status) \
+         VALUES ('pay.latest', 'planted', 'scheduled', 'success', '{date}', '{date}', 0, now(), \
+           'ended')"
     );
-    soak.sql(1 - owner, &rename).await?;
+    soak.sql(1 - owner, &plant).await?;
     let twice = evidence.effects.iter().find(|effect| effect.ended).expect("tasks ended");
     soak.plant(&Effect { shard: "shard-z".to_owned(), ..twice.clone() })?;
     let found = check(&soak.evidence(evidence.until_us).await?);
@@ -68,7 +74,7 @@ async fn planted_faults_are_found(soak: &Soak, evidence: &Evidence) -> Result<()
                 &|found| matches!(found, Finding::Missing { dag_id, .. } if dag_id == "pay.minutely")
             )
             && has(&|found| matches!(found, Finding::Doubled { run_ids, .. }
-                if run_ids.contains("planted") && run_ids.contains(&doubled)))
+                if run_ids.contains("planted") && run_ids.contains(doubled)))
             && has(&|found| matches!(found, Finding::ExecutedTwice { effect, .. }
                 if effect.shard == "shard-z")),
         "{found:#?}"
