@@ -49,9 +49,12 @@ async fn moves_under_load_lose_nothing_and_double_nothing() -> Result<()> {
 /// The same eyes see a run that is lost, one that is doubled, and a task that ran twice.
 async fn planted_faults_are_found(soak: &Soak, evidence: &Evidence) -> Result<()> {
     let owner = soak.owner().await?;
-    let first = |dag_id: &str| format!("SELECT min(run_id) FROM dag_run WHERE dag_id = '{dag_id}'");
-    let lost = soak.sql(owner, &first("pay.minutely")).await?;
-    soak.sql(owner, &format!("DELETE FROM dag_run WHERE run_id = '{lost}'")).await?;
+    // Not the first: nobody knows that there should be one before it.
+    let second = "SELECT run_id FROM dag_run WHERE dag_id = 'pay.minutely' \
+                  ORDER BY logical_date LIMIT 1 OFFSET 1";
+    let lost = soak.sql(owner, second).await?;
+    let delete = format!("DELETE FROM dag_run WHERE dag_id = 'pay.minutely' AND run_id = '{lost}'");
+    soak.sql(owner, &delete).await?;
     // The shard that gave it away goes on with its schedule, under a name of its own.
     let newest = "SELECT run_id, logical_date FROM dag_run WHERE dag_id = 'pay.latest' \
                   ORDER BY logical_date DESC LIMIT 1";
