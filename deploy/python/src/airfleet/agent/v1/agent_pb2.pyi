@@ -420,12 +420,24 @@ class TransferJoined(_message.Message):
     def __init__(self, kept: _Optional[_Union[TransferPosition, _Mapping]] = ...) -> None: ...
 
 class TransferBegin(_message.Message):
-    __slots__ = ("after", "total_bytes")
+    __slots__ = ("after", "total_bytes", "tables")
     AFTER_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TABLES_FIELD_NUMBER: _ClassVar[int]
     after: TransferPosition
     total_bytes: int
-    def __init__(self, after: _Optional[_Union[TransferPosition, _Mapping]] = ..., total_bytes: _Optional[int] = ...) -> None: ...
+    tables: _containers.RepeatedCompositeFieldContainer[TableEstimate]
+    def __init__(self, after: _Optional[_Union[TransferPosition, _Mapping]] = ..., total_bytes: _Optional[int] = ..., tables: _Optional[_Iterable[_Union[TableEstimate, _Mapping]]] = ...) -> None: ...
+
+class TableEstimate(_message.Message):
+    __slots__ = ("table", "rows", "bytes")
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    table: str
+    rows: int
+    bytes: int
+    def __init__(self, table: _Optional[str] = ..., rows: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class TransferTable(_message.Message):
     __slots__ = ("table", "columns")
