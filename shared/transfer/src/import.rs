@@ -158,7 +158,7 @@ impl Import {
                PRIMARY KEY (part, attempt)); \
              CREATE UNLOGGED TABLE IF NOT EXISTS {staging}.airfleet_progress (\
                part text NOT NULL, attempt bigint NOT NULL, sequence bigint NOT NULL, \
-               digest bigint NOT NULL, bytes bigint NOT NULL, sums text NOT NULL)"
+               digest bigint NOT NULL, sums text NOT NULL)"
         );
         tx.execute("make place for rows", &make).await?;
         let (part, attempt) = (order.part.name(), i64::from(order.attempt));
@@ -335,10 +335,9 @@ impl Import {
             sink.send(whole).await.map_err(Error::of(doing))?;
             sink.finish().await.map_err(Error::of(doing))?;
         }
-        let bytes = self.bytes();
         let sums = Kept::text(&self.sums, &self.bytes);
         let progress = format!(
-            "UPDATE {}.airfleet_progress SET sequence = {}, digest = {}, bytes = {bytes}, sums = {} \
+            "UPDATE {}.airfleet_progress SET sequence = {}, digest = {}, sums = {} \
              WHERE part = {} AND attempt = {} AND sequence = {}",
             self.staging,
             self.at.sequence,
@@ -385,7 +384,7 @@ impl Import {
         let _ = write!(
             sql,
             "DELETE FROM {staging}.airfleet_progress; \
-             INSERT INTO {staging}.airfleet_progress VALUES ({}, {}, 0, 0, 0, '[]')",
+             INSERT INTO {staging}.airfleet_progress VALUES ({}, {}, 0, 0, '[]')",
             quoted(self.order.part.name()),
             self.order.attempt,
         );

@@ -10,14 +10,17 @@ pub(crate) mod notes;
 mod transfer;
 pub(crate) mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use airfleet_domain::ids::ShardName;
+use airfleet_domain::{
+    ids::{MoveId, ShardName},
+    moves::{History, Part},
+};
 use airfleet_runtime::client::Transport;
-use airfleet_transfer::{Catalog, Database};
+use airfleet_transfer::{Catalog, Database, Scope, TableSize};
 use tokio::{
     sync::{Mutex, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 pub(crate) use self::{
@@ -30,6 +33,9 @@ use crate::airflow::metadata::Metadata;
 /// How long what is known of the schema counts: Airflow may be migrated while the agent runs.
 const CATALOG_AGE: Duration = Duration::from_mins(1);
 
+/// Time for an estimate. The target waits meanwhile, and the source runs.
+const ESTIMATE_LIMIT: Duration = Duration::from_secs(10);
+
 /// What moves need. Clones are the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Mover {
@@ -40,6 +46,8 @@ pub(crate) struct Mover {
     /// The way to the router that took the agent in.
     router: watch::Receiver<Option<Transport>>,
     catalog: Arc<Mutex<Option<Known>>>,
+    /// How much each move from here will take along under seal, until it is forgotten.
+    estimates: Arc<Mutex<HashMap<MoveId, Vec<TableSize>>>>,
 }
 
 /// What was read of the schema, and when.
@@ -53,7 +61,14 @@ impl Mover {
         router: watch::Receiver<Option<Transport>>,
     ) -> Option<Self> {
         let database = Database::new(metadata.options()?);
-        Some(Self { shard, metadata: metadata.clone(), database, router, catalog: Arc::default() })
+        Some(Self {
+            shard,
+            metadata: metadata.clone(),
+            database,
+            router,
+            catalog: Arc::default(),
+            estimates: Arc::default(),
+        })
     }
 
     /// Where transactions on the fence are made.
@@ -79,11 +94,34 @@ impl Mover {
         Ok(catalog)
     }
 
-    /// Drops rows that are kept of a move that is over.
-    pub(crate) async fn forget(
-        &self,
-        move_id: &airfleet_domain::ids::MoveId,
-    ) -> Result<(), airfleet_transfer::Error> {
+    /// Finds out how much a move will take along under seal, before anything waits for it. What
+    /// takes too long is not told.
+    async fn estimate(&self, scope: &Scope, move_id: &MoveId, history: History) {
+        let estimating = async {
+            let catalog = self.catalog().await?;
+            let of = (Part::Rest, history);
+            airfleet_transfer::estimate(&self.database, &catalog, scope, of, ESTIMATE_LIMIT).await
+        };
+        let why = match timeout(ESTIMATE_LIMIT, estimating).await {
+            Ok(Ok(sizes)) => {
+                self.estimates.lock().await.insert(move_id.clone(), sizes);
+                return;
+            }
+            // What fails here fails again where it counts.
+            Ok(Err(error)) => crate::words::chain(&error),
+            Err(_) => format!("it took more than {ESTIMATE_LIMIT:?}"),
+        };
+        tracing::debug!(namespace = %scope.namespace(), why, "nothing was estimated");
+    }
+
+    /// How much was estimated; nothing where that is not known.
+    async fn estimated(&self, move_id: &MoveId) -> Vec<TableSize> {
+        self.estimates.lock().await.get(move_id).cloned().unwrap_or_default()
+    }
+
+    /// Drops what is kept of a move that is over.
+    pub(crate) async fn forget(&self, move_id: &MoveId) -> Result<(), airfleet_transfer::Error> {
+        self.estimates.lock().await.remove(move_id);
         airfleet_transfer::forget(&self.database, move_id).await
     }
 }

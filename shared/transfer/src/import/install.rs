@@ -23,8 +23,8 @@ use crate::{
     scope::Scope,
 };
 
-/// Rows that are not worth counting.
-const FEW: i64 = 1_000;
+/// Rows that the server has to know of.
+const MANY: i64 = 1_000;
 
 impl Import {
     /// Checks that all is there, and installs it. Where the answer is lost, opening the same
@@ -91,29 +91,28 @@ impl Import {
             Role::Definition | Role::History => {
                 let came = self.sums.0.get(&table.name).map_or(0, |sum| sum.rows);
                 if made == came {
-                    return self.count(tx, table, made).await;
+                    return self.analyze(tx, table, made).await;
                 }
                 Err(Error::Unresolved { table: table.name.clone(), rows: came - made })
             }
         }
     }
 
-    /// Counts a table anew where it has many more rows than the server knows of. Rows that are
-    /// inserted later and refer to it are looked up one by one, by an index that is chosen from what
-    /// is known: of a shard that just came, the one that reads every task of a DAG for each of them.
-    /// A role that does not own the table cannot, and is only warned.
-    async fn count(&self, tx: &mut Tx, table: &Table, inserted: i64) -> Result<(), Error> {
-        if inserted < FEW {
+    /// Tells the server how many rows a table has, where it knows of far fewer. Each row that refers
+    /// to it is looked up by an index that is chosen from that: on a shard that just came, by one that
+    /// reads every task of a DAG. A role that does not own the table is only warned.
+    async fn analyze(&self, tx: &mut Tx, table: &Table, inserted: i64) -> Result<(), Error> {
+        if inserted < MANY {
             return Ok(());
         }
         let of = format!("{{schema}}.{}", name(&table.name));
         let known =
             format!("SELECT CAST(reltuples AS bigint) FROM pg_class WHERE oid = '{of}'::regclass");
         let (known,): (i64,) =
-            tx.row("look at what is counted", &self.catalog.render(&known)).await?;
+            tx.row("look at what is known of a table", &self.catalog.render(&known)).await?;
         if known < inserted / 2 {
-            let count = format!("ANALYZE {of}");
-            tx.execute("count rows", &self.catalog.render(&count)).await?;
+            let analyze = format!("ANALYZE {of}");
+            tx.execute("analyze a table", &self.catalog.render(&analyze)).await?;
         }
         Ok(())
     }

@@ -1,32 +1,25 @@
 //! What each end says and hears on one stream.
 
-use std::time::Duration;
-
-use airfleet_domain::moves::{Part, Side, TransferTask};
+use airfleet_domain::moves::{Part, Side};
 use airfleet_proto::agent::v1::{
     self as wire, TransferRequest, TransferResponse, agent_service_client::AgentServiceClient,
     transfer_request::Message as Said, transfer_response::Message as Heard,
 };
 use airfleet_transfer::{
-    Catalog, Error, Export, ExportOptions, Import, ImportOrder, Opened, Piece, Scope, TableSize,
-    Trailer,
+    Catalog, Error, Export, ExportOptions, Import, ImportOrder, Opened, Piece, TableSize, Trailer,
     copy::{Chunk, Field},
 };
 use futures::{SinkExt as _, channel::mpsc};
-use tokio::time::timeout;
 use tonic::Streaming;
 
 use super::{
-    Broken, End, ThisEnd,
+    Broken, End, Key, ThisEnd,
     passed::{Passed, TABLES_MAX},
 };
-use crate::moves::{Mover, Notes, notes, wire as convert};
+use crate::moves::{Notes, notes, wire as convert};
 
 /// A message has a chunk of one row at most, and its frame. Bytes.
 const MESSAGE_MAX: usize = 20 << 20;
-
-/// Time for an estimate. No shard can make runs meanwhile, so what takes longer is not told.
-const ESTIMATE_LIMIT: Duration = Duration::from_secs(3);
 
 /// One stream.
 struct Stream {
@@ -76,10 +69,16 @@ impl ThisEnd {
 
     /// The source's part.
     pub(super) async fn send(&mut self) -> Result<(), Broken> {
-        // While the other end is waited for.
-        let estimating = estimate(self.mover.clone(), self.scope.clone(), self.key.task);
-        let (joined, estimate) = tokio::join!(self.join(self.open()), estimating);
-        let mut stream = joined?;
+        let Key { move_id, task, .. } = self.key.clone();
+        let estimate = match task.part {
+            // While the source runs. Counting under seal would keep it from running for longer.
+            Part::Ahead => {
+                self.mover.estimate(&self.scope, &move_id, task.history).await;
+                Vec::new()
+            }
+            Part::Rest => self.mover.estimated(&move_id).await,
+        };
+        let mut stream = self.join(self.open()).await?;
         let catalog = Catalog::read(&self.mover.database).await?;
         let options = ExportOptions {
             part: self.key.task.part,
@@ -308,26 +307,6 @@ impl ThisEnd {
             }
             self.passed(Passed::taken(&import, &estimate));
         }
-    }
-}
-
-/// How much will travel; nothing where that takes too long, or cannot be found out.
-async fn estimate(mover: Mover, scope: Scope, task: TransferTask) -> Vec<TableSize> {
-    let TransferTask { part, history } = task;
-    let estimating = async {
-        let catalog = mover.catalog().await?;
-        let of = (part, history);
-        airfleet_transfer::estimate(&mover.database, &catalog, &scope, of, ESTIMATE_LIMIT).await
-    };
-    match timeout(ESTIMATE_LIMIT, estimating).await {
-        Ok(Ok(sizes)) => sizes,
-        // What fails here fails again where it counts.
-        Ok(Err(error)) => {
-            let why = crate::words::chain(&error);
-            tracing::debug!(namespace = %scope.namespace(), why, "nothing was estimated");
-            Vec::new()
-        }
-        Err(_) => Vec::new(),
     }
 }
 

@@ -102,8 +102,14 @@ impl Fixture {
     }
 
     /// The same, of a move with this id, and rows are to travel.
-    pub(super) fn tell_transfer(&self, told: Told, move_id: &str, side: MoveSide) {
-        let part = TransferPart::Rest.into();
+    pub(super) fn tell_transfer(
+        &self,
+        told: Told,
+        move_id: &str,
+        side: MoveSide,
+        part: TransferPart,
+    ) {
+        let part = part.into();
         let transfer = Some(TransferTask { part, ..TransferTask::default() });
         self.tell_with(&[told], Some(&MoveTask { transfer, ..task(move_id, side) }));
     }

@@ -4,7 +4,7 @@
 use airfleet_local::AirflowVersion;
 use airfleet_proto::{
     agent::v1::{
-        MoveSide, TransferBegin, TransferJoined, TransferProgress, TransferResponse,
+        MoveSide, TransferBegin, TransferJoined, TransferPart, TransferProgress, TransferResponse,
         TransferResult, TransferState, transfer_request::Message as Said,
         transfer_response::Message as Heard,
     },
@@ -20,6 +20,14 @@ use crate::{RunningAgent, database::query, eventually};
 fn told(fixture: &Fixture, code: &str) -> Vec<String> {
     let events = fixture.router.events("pay").into_iter();
     events.filter(|(is, _)| is == code).map(|(_, message)| message).collect()
+}
+
+async fn notes_are_dropped(fixture: &Fixture) {
+    eventually("notes are dropped", async || {
+        let notes = query(&fixture.shard, "SELECT count(*) FROM airfleet_move").await;
+        (notes.trim() == "0").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,11 +68,7 @@ async fn timetables_that_cannot_be_computed_are_told_once() {
 
     // Once the move is over nothing is kept of it.
     fixture.tell(&[fixture.pay(Role::Active, 2)]);
-    eventually("notes are dropped", async || {
-        let notes = query(&fixture.shard, "SELECT count(*) FROM airfleet_move").await;
-        (notes.trim() == "0").then_some(())
-    })
-    .await;
+    notes_are_dropped(&fixture).await;
     assert_eq!(told(&fixture, "TICKS_UNCERTAIN").len(), 1);
     agent.stop().await;
 }
@@ -107,11 +111,7 @@ async fn runs_that_came_after_the_seal_are_told() {
     assert!(messages[1].contains(": 1 run was made"), "{messages:?}");
     assert!(messages[1].ends_with(": pay__a after_3"), "{messages:?}");
     fixture.tell(&[fixture.pay(Role::Retired, 2)]);
-    eventually("notes are dropped", async || {
-        let notes = query(&fixture.shard, "SELECT count(*) FROM airfleet_move").await;
-        (notes.trim() == "0").then_some(())
-    })
-    .await;
+    notes_are_dropped(&fixture).await;
     assert_eq!(told(&fixture, "RUNS_STRANDED").len(), 2);
     agent.stop().await;
 }
@@ -229,10 +229,26 @@ async fn how_far_rows_are_is_told_while_they_travel() {
     };
     let hear = |heard| TransferResponse { message: Some(heard) };
 
-    // At the source: what is to come is said first.
-    fixture.tell_transfer(fixture.pay(Role::Sealed, 1), "move-1", MoveSide::Source);
+    // While the source runs it is counted.
+    let ahead = TransferPart::Ahead;
+    fixture.tell_transfer(fixture.pay(Role::Active, 1), "move-1", MoveSide::Source, ahead);
     let mut source = fixture.router.transfer().await;
     let joined = || Ok(hear(Heard::Joined(TransferJoined::default())));
+    let done = || Ok(hear(Heard::Result(TransferResult::default())));
+    source.say.send(joined()).unwrap();
+    while let Some(message) = source.heard.message().await.unwrap() {
+        if matches!(message.message, Some(Said::Trailer(_))) {
+            break;
+        }
+    }
+    source.say.send(done()).unwrap();
+    drop(source);
+    progress(|progress| progress.state() == TransferState::Done).await;
+
+    // Under seal, what is to come is said first.
+    let rest = TransferPart::Rest;
+    fixture.tell_transfer(fixture.pay(Role::Sealed, 1), "move-1", MoveSide::Source, rest);
+    let mut source = fixture.router.transfer().await;
     source.say.send(joined()).unwrap();
     let mut said = Vec::new();
     while let Some(message) = source.heard.message().await.unwrap() {
@@ -257,19 +273,19 @@ async fn how_far_rows_are_is_told_while_they_travel() {
     assert_eq!(total_bytes, tables.iter().map(|one| one.bytes).sum::<i64>());
     let sent = progress(|progress| progress.bytes > 500_000).await;
     assert!(sent.total_bytes >= sent.bytes, "{sent:?}");
-    let result = Heard::Result(TransferResult::default());
-    source.say.send(Ok(hear(result))).unwrap();
+    source.say.send(done()).unwrap();
     drop(source);
-    progress(|progress| progress.state() == TransferState::Done).await;
+    progress(|progress| progress.state() == TransferState::Done && !progress.tables.is_empty())
+        .await;
 
     // At a target, half way.
-    fixture.tell_transfer(fixture.pay(Role::Staged, 2), "move-2", MoveSide::Target);
+    fixture.tell_transfer(fixture.pay(Role::Staged, 2), "move-2", MoveSide::Target, rest);
     let target = fixture.router.transfer().await;
     target.say.send(joined()).unwrap();
-    let mut rest = said.into_iter();
+    let mut left = said.into_iter();
     let first_tasks =
         |one: &Heard| matches!(one, Heard::Chunk(chunk) if chunk.table == "task_instance");
-    for one in rest.by_ref() {
+    for one in left.by_ref() {
         let is_half = first_tasks(&one);
         target.say.send(Ok(hear(one))).unwrap();
         if is_half {
@@ -288,7 +304,7 @@ async fn how_far_rows_are_is_told_while_they_travel() {
     assert_eq!(half.bytes, half.running.iter().map(|one| one.bytes).sum::<i64>());
     assert!(half.total_bytes > half.bytes && half.total_bytes < 2 * total_bytes, "{half:?}");
 
-    for one in rest {
+    for one in left {
         target.say.send(Ok(hear(one))).unwrap();
     }
     let done = progress(|progress| progress.state() == TransferState::Done).await;
