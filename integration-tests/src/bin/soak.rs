@@ -10,6 +10,8 @@ use airfleet_integration_tests::soak::{
 use airfleet_proto::moves::v1::MovePhase;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
+use hdrhistogram::Histogram;
+use rand::{SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 
 /// Moves a namespace of six kinds of DAG between two real Airflows while it runs and things break,
 /// and decides from both databases and from what tasks left outside of Airflow whether a run was
@@ -32,9 +34,6 @@ struct Arguments {
     /// How long a task of the long DAG takes. Seconds.
     #[arg(long, default_value_t = 15)]
     long_task: u64,
-    /// Time between moves. Seconds.
-    #[arg(long, default_value_t = 5)]
-    pause: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -48,15 +47,7 @@ enum Faults {
 /// All faults, in an order of the seed.
 fn faults(seed: u64) -> Vec<Fault> {
     let mut all = Fault::all();
-    let mut state = seed;
-    // Fisher and Yates, with the steps of SplitMix64.
-    for last in (1..all.len()).rev() {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        all.swap(last, (z ^ (z >> 31)) as usize % (last + 1));
-    }
+    all.shuffle(&mut StdRng::seed_from_u64(seed));
     all
 }
 
@@ -77,17 +68,16 @@ async fn main() -> Result<ExitCode> {
     );
     let mut soak = Soak::boot(Duration::from_secs(arguments.long_task)).await?;
     let (mut done, mut given_up) = (0, 0);
-    let mut beyond = vec![];
+    let mut dark_ms = Histogram::<u64>::new(3)?;
     for number in 0..arguments.moves {
         let fault = faults.get(number % faults.len().max(1)).copied();
         let moved = soak.move_over(fault).await?;
         if moved.last.phase() == MovePhase::Done {
             done += 1;
-            beyond.push(moved.beyond_drain());
+            dark_ms.record(moved.beyond_drain().as_millis() as u64)?;
         } else {
             given_up += 1;
         }
-        tokio::time::sleep(Duration::from_secs(arguments.pause)).await;
     }
     let evidence = soak.finish().await?;
     let mut findings = soak.judge(&evidence);
@@ -101,13 +91,12 @@ async fn main() -> Result<ExitCode> {
         evidence.asked.len(),
         evidence.effects.len()
     );
-    beyond.sort();
-    let at = |share: f64| beyond[((beyond.len() as f64 * share).ceil() as usize).max(1) - 1];
-    if !beyond.is_empty() {
+    if !dark_ms.is_empty() {
+        let at = |quantile| dark_ms.value_at_quantile(quantile) as f64 / 1e3;
         println!(
             "without an owner that could make runs, beyond the drain: p50 {:.2} s, p95 {:.2} s",
-            at(0.5).as_secs_f64(),
-            at(0.95).as_secs_f64()
+            at(0.5),
+            at(0.95)
         );
     }
     for finding in &findings {

@@ -2,36 +2,28 @@
 
 use std::fmt;
 
+use airfleet_domain::moves::Side;
 use airfleet_proto::moves::v1::MovePhase;
 
-/// An end of a move.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum End {
-    /// The shard that has the namespace.
-    Source,
-    /// The shard that gets it.
-    Target,
-}
-
 /// What breaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Victim {
     /// The router that leads is killed, and started again.
     Router,
     /// The router that leads is killed, and another one that was there takes over.
     Leader,
     /// An agent is killed, and started again.
-    Agent(End),
+    Agent(Side),
     /// The server of a metadata database is killed, and started again.
-    Database(End),
+    Database(Side),
     /// A scheduler is killed, and started again.
-    Scheduler(End),
+    Scheduler(Side),
     /// Nothing passes between an agent and the router for a while; what was sent arrives late.
-    Link(End),
+    Link(Side),
 }
 
 /// Whether a phase has had its effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     /// As soon as the phase is seen.
     Before,
@@ -65,14 +57,14 @@ pub const PHASES: [MovePhase; 7] = [
 pub const VICTIMS: [Victim; 10] = [
     Victim::Router,
     Victim::Leader,
-    Victim::Agent(End::Source),
-    Victim::Agent(End::Target),
-    Victim::Database(End::Source),
-    Victim::Database(End::Target),
-    Victim::Scheduler(End::Source),
-    Victim::Scheduler(End::Target),
-    Victim::Link(End::Source),
-    Victim::Link(End::Target),
+    Victim::Agent(Side::Source),
+    Victim::Agent(Side::Target),
+    Victim::Database(Side::Source),
+    Victim::Database(Side::Target),
+    Victim::Scheduler(Side::Source),
+    Victim::Scheduler(Side::Target),
+    Victim::Link(Side::Source),
+    Victim::Link(Side::Target),
 ];
 
 impl Fault {
@@ -95,24 +87,15 @@ impl Fault {
     }
 }
 
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Source => "source",
-            Self::Target => "target",
-        })
-    }
-}
-
 impl fmt::Display for Victim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Router => f.write_str("router killed"),
             Self::Leader => f.write_str("leader killed, another one there"),
-            Self::Agent(end) => write!(f, "{end}'s agent killed"),
-            Self::Database(end) => write!(f, "{end}'s database killed"),
-            Self::Scheduler(end) => write!(f, "{end}'s scheduler killed"),
-            Self::Link(end) => write!(f, "{end}'s agent cut off"),
+            Self::Agent(side) => write!(f, "{}'s agent killed", side.name()),
+            Self::Database(side) => write!(f, "{}'s database killed", side.name()),
+            Self::Scheduler(side) => write!(f, "{}'s scheduler killed", side.name()),
+            Self::Link(side) => write!(f, "{}'s agent cut off", side.name()),
         }
     }
 }

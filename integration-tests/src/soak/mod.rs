@@ -14,7 +14,6 @@ use std::{
     collections::BTreeMap,
     fs,
     io::Write as _,
-    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -26,11 +25,16 @@ use airfleet_proto::{
     moves::v1::{
         GetMoveRequest, Move, MovePhase, StartMoveRequest, move_service_client::MoveServiceClient,
     },
+    placement::v1::{
+        ApplyPlanRequest, CreatePlanRequest, GetPlanRequest, PlanState,
+        create_plan_request::Purpose, placement_service_client::PlacementServiceClient,
+    },
     registry::v1::Namespace,
     router::v1::AssignmentState,
 };
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use jiff::Timestamp;
+use tempfile::TempPath;
 use tokio::{task::JoinHandle, time::interval};
 use tonic::transport::Channel;
 
@@ -75,7 +79,7 @@ pub struct Soak {
     fleet: Fleet,
     /// DAGs that the namespace has. Count.
     dags: usize,
-    effects: PathBuf,
+    effects: TempPath,
     /// Runs that were asked for and taken on.
     asked: Arc<Mutex<Vec<(String, String)>>>,
     /// Whether users are to go on asking.
@@ -137,8 +141,7 @@ impl Soak {
     /// Two Airflows below a control plane, on which nothing runs.
     pub async fn quiet() -> Result<Self> {
         let begun = Instant::now();
-        let effects = tempfile::Builder::new().prefix("effects").tempfile()?;
-        let effects = effects.into_temp_path().keep()?;
+        let effects = tempfile::NamedTempFile::new()?.into_temp_path();
         let options = FleetOptions {
             shards: SHARDS.to_vec(),
             absent: vec![],
@@ -210,38 +213,31 @@ impl Soak {
     }
 
     async fn get(&self, id: &str) -> Result<Move> {
-        let mut last = anyhow::anyhow!("no router runs");
-        for channel in self.channels() {
-            let ask = GetMoveRequest { name: id.to_owned() };
-            match MoveServiceClient::new(channel).get_move(ask).await {
-                Ok(found) => return Ok(found.into_inner()),
-                Err(error) => last = error.into(),
-            }
-        }
-        Err(last)
+        let ask = GetMoveRequest { name: id.to_owned() };
+        first_answer(&self.channels(), |channel| {
+            let ask = ask.clone();
+            async move { MoveServiceClient::new(channel).get_move(ask).await }
+        })
+        .await
     }
 
     async fn start(&self, target: usize, key: &str) -> Result<Move> {
+        let request = StartMoveRequest {
+            namespace: NAMESPACE.to_owned(),
+            target_shard: SHARDS[target].to_owned(),
+            reason: "soak".to_owned(),
+            // Asked again, it is the same move.
+            request_id: key.to_owned(),
+            ..StartMoveRequest::default()
+        };
         eventually(LIMIT, async || {
-            let mut last = anyhow::anyhow!("no router runs");
-            for channel in self.channels() {
-                let request = StartMoveRequest {
-                    namespace: NAMESPACE.to_owned(),
-                    target_shard: SHARDS[target].to_owned(),
-                    reason: "soak".to_owned(),
-                    // Asked again, it is the same move.
-                    request_id: key.to_owned(),
-                    ..StartMoveRequest::default()
-                };
-                match MoveServiceClient::new(channel).start_move(request).await {
-                    Ok(started) => {
-                        return started.into_inner().r#move.context("a move that is no move");
-                    }
-                    Err(error) => last = error.into(),
-                }
-            }
             self.keep_airflows().await?;
-            Err(last)
+            let routers = self.channels();
+            let started = first_answer(&routers, |channel| {
+                let request = request.clone();
+                async move { MoveServiceClient::new(channel).start_move(request).await }
+            });
+            started.await?.r#move.context("a move that is no move")
         })
         .await
     }
@@ -344,8 +340,61 @@ impl Soak {
         let found = eventually(LIMIT, async || self.owner().await).await?;
         ensure!(found == owner, "{} has it, not {}", SHARDS[found], SHARDS[owner]);
         // Whoever does not have it cannot run it; whoever has it does.
+        self.is_run_by(owner).await
+    }
+
+    /// Waits until a shard runs the namespace, and makes sure that the other one cannot.
+    async fn is_run_by(&self, owner: usize) -> Result<()> {
         self.shard(1 - owner).airflow.finds(RUNNING, "0").await?;
-        self.shard(owner).airflow.finds(RUNNING, &self.dags.to_string()).await
+        self.shard(owner).airflow.finds(RUNNING, &self.dags.to_string()).await?;
+        if self.user.is_some() {
+            let now_us = Timestamp::now().as_microsecond();
+            let ended = format!(
+                "SELECT count(*) > 0 FROM dag_run WHERE starts_with(dag_id, 'pay.') \
+                 AND state = 'success' AND end_date > to_timestamp({now_us} / 1e6)"
+            );
+            self.shard(owner).airflow.finds(&ended, "t").await?;
+        }
+        Ok(())
+    }
+
+    /// Empties the shard that has the namespace by a plan: its neighbour is bound to the shard and
+    /// stays, the namespace goes.
+    pub async fn drain_by_plan(&self) -> Result<()> {
+        let source = self.owner().await?;
+        let target = 1 - source;
+        let purpose = Some(Purpose::DrainShard(SHARDS[source].to_owned()));
+        let request = CreatePlanRequest { purpose, ..CreatePlanRequest::default() };
+        let plan = first_answer(&self.channels(), |channel| {
+            let request = request.clone();
+            async move { PlacementServiceClient::new(channel).create_plan(request).await }
+        })
+        .await?;
+        let moves: Vec<_> = plan.moves.iter().map(|one| (&*one.namespace, &*one.to)).collect();
+        ensure!(moves == [(NAMESPACE, SHARDS[target])], "{plan:#?}");
+        let (name, expected_hash) = (plan.name.clone(), plan.hash.clone());
+        let request = ApplyPlanRequest { name, expected_hash, validate_only: false };
+        first_answer(&self.channels(), |channel| {
+            let request = request.clone();
+            async move { PlacementServiceClient::new(channel).apply_plan(request).await }
+        })
+        .await?;
+        let ask = GetPlanRequest { name: plan.name, ..GetPlanRequest::default() };
+        eventually(MOVE_LIMIT, async || {
+            let routers = self.channels();
+            let plan = first_answer(&routers, |channel| {
+                let ask = ask.clone();
+                async move { PlacementServiceClient::new(channel).get_plan(ask).await }
+            });
+            let plan = plan.await?;
+            ensure!(plan.state() == PlanState::Done, "{plan:#?}");
+            anyhow::Ok(())
+        })
+        .await?;
+        ensure!(self.owner().await? == target, "the plan is done, and the namespace is elsewhere");
+        self.is_run_by(target).await?;
+        self.say(&format!("{} drained by a plan", SHARDS[source]));
+        Ok(())
     }
 
     /// What tasks did so far, and what both shards have, once everything that was due is finished.
@@ -456,7 +505,6 @@ impl Soak {
             user.abort();
         }
         self.fleet.stop().await;
-        let _ = fs::remove_file(&self.effects);
     }
 
     fn logs(&self) -> String {
@@ -482,6 +530,21 @@ impl Soak {
         }
         Ok(())
     }
+}
+
+/// Asks each router in turn; what one answers counts.
+async fn first_answer<T, F>(routers: &[Channel], ask: impl Fn(Channel) -> F) -> Result<T>
+where
+    F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+{
+    let mut last = anyhow!("no router is there");
+    for channel in routers {
+        match ask(channel.clone()).await {
+            Ok(answer) => return Ok(answer.into_inner()),
+            Err(refused) => last = refused.into(),
+        }
+    }
+    Err(last)
 }
 
 fn timestamp(time: Option<&prost_types::Timestamp>) -> Result<Timestamp> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use airfleet_domain::moves::Side;
 use airfleet_local::Component;
 use airfleet_proto::{
     moves::v1::{Move, MovePhase},
@@ -12,7 +13,7 @@ use tokio::time::sleep;
 
 use super::{
     NAMESPACE, Soak,
-    fault::{End, Fault, Moment, Victim},
+    fault::{Fault, Moment, Victim},
 };
 use crate::link::Link;
 
@@ -88,9 +89,9 @@ impl Soak {
 
     /// Breaks it.
     pub(super) async fn strike(&mut self, victim: Victim, ends: [usize; 2]) -> Result<()> {
-        let at = |end: End| match end {
-            End::Source => ends[0],
-            End::Target => ends[1],
+        let at = |side: Side| match side {
+            Side::Source => ends[0],
+            Side::Target => ends[1],
         };
         match victim {
             Victim::Router => {
@@ -104,25 +105,25 @@ impl Soak {
                 self.leader = 1 - self.leader;
                 Ok(())
             }
-            Victim::Agent(end) => {
-                let agent = &mut self.fleet.shards[at(end)].agent;
+            Victim::Agent(side) => {
+                let agent = &mut self.fleet.shards[at(side)].agent;
                 agent.kill().await;
                 agent.launch()
             }
-            Victim::Database(end) => {
-                let airflow = &self.shard(at(end)).airflow.shard;
+            Victim::Database(side) => {
+                let airflow = &self.shard(at(side)).airflow.shard;
                 let postgres = airflow.postgres().context("no PostgreSQL")?;
                 postgres.kill().await;
                 sleep(AWAY).await;
                 Ok(postgres.start().await?)
             }
-            Victim::Scheduler(end) => {
-                let airflow = &self.shard(at(end)).airflow.shard;
+            Victim::Scheduler(side) => {
+                let airflow = &self.shard(at(side)).airflow.shard;
                 airflow.kill_component(Component::Scheduler).await?;
                 Ok(airflow.start_component(Component::Scheduler).await?)
             }
-            Victim::Link(end) => {
-                let links = &self.shard(at(end)).links;
+            Victim::Link(side) => {
+                let links = &self.shard(at(side)).links;
                 links.iter().for_each(Link::cut);
                 sleep(CUT).await;
                 links.iter().for_each(Link::mend);

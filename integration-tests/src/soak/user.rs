@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::time::{interval, sleep};
 use tonic::transport::Channel;
 
-use super::number_of;
+use super::{first_answer, number_of};
 use crate::shard::Door;
 
 /// Somebody who triggers runs, as docs/moves.md asks of clients: not while the namespace is moving.
@@ -64,22 +64,17 @@ impl User {
     }
 }
 
-/// Asks each router in turn.
+/// Where a namespace or a DAG is.
 pub(super) async fn resolve(routers: &[Channel], name: &str) -> Result<ResolveResponse> {
-    let mut last = anyhow::anyhow!("no router runs");
-    for channel in routers {
-        let target = if name.contains('.') {
-            Target::DagId(name.to_owned())
-        } else {
-            Target::Namespace(name.to_owned())
-        };
-        let asked = RouterServiceClient::new(channel.clone())
-            .resolve(ResolveRequest { target: Some(target) })
-            .await;
-        match asked {
-            Ok(found) => return Ok(found.into_inner()),
-            Err(error) => last = error.into(),
-        }
-    }
-    Err(last)
+    let target = if name.contains('.') {
+        Target::DagId(name.to_owned())
+    } else {
+        Target::Namespace(name.to_owned())
+    };
+    let request = ResolveRequest { target: Some(target) };
+    first_answer(routers, |channel| {
+        let request = request.clone();
+        async move { RouterServiceClient::new(channel).resolve(request).await }
+    })
+    .await
 }

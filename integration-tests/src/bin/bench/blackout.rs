@@ -7,6 +7,7 @@ use airfleet_integration_tests::{
 };
 use airfleet_proto::moves::v1::MovePhase;
 use anyhow::{Result, ensure};
+use hdrhistogram::Histogram;
 
 use crate::progress;
 
@@ -71,16 +72,15 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
     soak.sql(owner, &HISTORY.replace("RUNS", &RUNS.to_string())).await?;
     let count = "SELECT (SELECT count(*) FROM dag_run), (SELECT count(*) FROM task_instance)";
     progress(&format!("runs and task instances: {}", soak.sql(owner, count).await?));
-    let mut dark = vec![];
+    let mut dark_ms = Histogram::<u64>::new(3)?;
     for _ in 0..MOVES {
         let moved = soak.move_over(None).await?;
         ensure!(moved.last.phase() == MovePhase::Done, "{moved:#?}");
-        dark.push(moved.beyond_drain());
+        dark_ms.record(moved.beyond_drain().as_millis() as u64)?;
     }
     let found = soak.sql(soak.owner().await?, count).await?;
     progress(&format!("runs and task instances after {MOVES} moves: {found}"));
-    dark.sort();
-    let at = |share: f64| dark[((MOVES as f64 * share).ceil() as usize).max(1) - 1].as_secs_f64();
+    let at = |quantile| dark_ms.value_at_quantile(quantile) as f64 / 1e3;
     report.add(Figure::alone("move.blackout_p50", at(0.5), "s", Goal::AtMost(1.0)))?;
     report.add(Figure::alone("move.blackout_p95", at(0.95), "s", Goal::AtMost(2.0)))?;
     soak.stop().await;

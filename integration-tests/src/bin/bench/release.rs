@@ -8,6 +8,7 @@ use airfleet_integration_tests::{
     shard::{Fleet, FleetOptions, LIMIT},
 };
 use anyhow::{Result, ensure};
+use hdrhistogram::Histogram;
 
 /// Releases that are measured.
 const RELEASES: usize = 24;
@@ -44,19 +45,18 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
             anyhow::Ok(())
         })
         .await?;
-        anyhow::Ok(begun.elapsed().as_secs_f64())
+        anyhow::Ok(begun.elapsed().as_millis() as u64)
     };
     fleet.create(fleet.namespace("pay", "shard-a")?).await?;
     // The first is a namespace's arrival.
     release(0).await?;
-    let mut times = Vec::new();
+    let mut times_ms = Histogram::<u64>::new(3)?;
     for number in 1..=RELEASES {
-        times.push(release(number).await?);
+        times_ms.record(release(number).await?)?;
         // At another moment of the rounds of agent and DAG processor each time.
         tokio::time::sleep(Duration::from_millis(370 * (number as u64 % 7))).await;
     }
-    times.sort_by(f64::total_cmp);
-    let at = |share: f64| times[((times.len() as f64 * share).ceil() as usize).max(1) - 1];
+    let at = |quantile| times_ms.value_at_quantile(quantile) as f64 / 1e3;
     report.add(Figure::alone("release.schedulable_p50", at(0.5), "s", Goal::None))?;
     report.add(Figure::alone("release.schedulable_p95", at(0.95), "s", Goal::AtMost(10.0)))?;
     fleet.stop().await;
