@@ -30,9 +30,11 @@ use airfleet_proto::{
         create_plan_request::Purpose, placement_service_client::PlacementServiceClient,
     },
     registry::v1::Namespace,
-    router::v1::AssignmentState,
+    router::v1::{
+        AssignmentState, UncordonShardRequest, router_service_client::RouterServiceClient,
+    },
 };
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use jiff::Timestamp;
 use tempfile::TempPath;
 use tokio::{task::JoinHandle, time::interval};
@@ -394,6 +396,13 @@ impl Soak {
         ensure!(self.owner().await? == target, "the plan is done, and the namespace is elsewhere");
         self.is_run_by(target).await?;
         self.say(&format!("{} drained by a plan", SHARDS[source]));
+        // Nothing is to come back to a shard that was drained until somebody says so.
+        let request = UncordonShardRequest { shard: SHARDS[source].to_owned() };
+        first_answer(&self.channels(), |channel| {
+            let request = request.clone();
+            async move { RouterServiceClient::new(channel).uncordon_shard(request).await }
+        })
+        .await?;
         Ok(())
     }
 
@@ -537,14 +546,14 @@ async fn first_answer<T, F>(routers: &[Channel], ask: impl Fn(Channel) -> F) -> 
 where
     F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
 {
-    let mut last = anyhow!("no router is there");
+    let mut refused = vec![];
     for channel in routers {
         match ask(channel.clone()).await {
             Ok(answer) => return Ok(answer.into_inner()),
-            Err(refused) => last = refused.into(),
+            Err(status) => refused.push(format!("{:?}: {}", status.code(), status.message())),
         }
     }
-    Err(last)
+    bail!("no router answers: {}", refused.join("; "))
 }
 
 fn timestamp(time: Option<&prost_types::Timestamp>) -> Result<Timestamp> {
