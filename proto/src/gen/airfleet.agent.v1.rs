@@ -592,6 +592,10 @@ pub struct TransferBegin {
     /// The same of each table, in the order in which they follow; empty where that is not known.
     #[prost(message, repeated, tag = "3")]
     pub tables: ::prost::alloc::vec::Vec<TableEstimate>,
+    /// With the part REST: whether rows that went ahead, and are as they were then, do not come again.
+    /// The target keeps them, and what it has is compared with all that the source has.
+    #[prost(bool, tag = "4")]
+    pub keeps_ahead: bool,
 }
 /// How much a table is thought to be.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -643,7 +647,7 @@ pub struct TransferChunk {
     #[prost(fixed64, tag = "4")]
     pub checksum: u64,
     /// XXH3, 64 bits, of the digest before it and `checksum`, as 16 little-endian bytes; the digest
-    /// before the first chunk is 0.
+    /// before the first chunk is 0, and 1 where TransferBegin.keeps_ahead is set.
     #[prost(fixed64, tag = "5")]
     pub digest: u64,
 }
@@ -662,6 +666,20 @@ pub struct TransferTrailer {
     /// When the source was last able to make runs. With the part REST only.
     #[prost(message, optional, tag = "4")]
     pub stop_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// With TransferBegin.keeps_ahead: runs that changed since they went ahead, and came again whole.
+    /// The target removes what it has of them first. At most 10,000.
+    #[prost(message, repeated, tag = "5")]
+    pub changed_runs: ::prost::alloc::vec::Vec<TransferRun>,
+}
+/// Names a run.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferRun {
+    /// Its DAG.
+    #[prost(string, tag = "1")]
+    pub dag_id: ::prost::alloc::string::String,
+    /// Within its DAG.
+    #[prost(string, tag = "2")]
+    pub run_id: ::prost::alloc::string::String,
 }
 /// Says up to where a target has kept everything over a restart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

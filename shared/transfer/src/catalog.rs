@@ -15,15 +15,18 @@ pub(crate) mod rules;
 pub(crate) mod schema;
 mod select;
 
+pub(crate) use self::select::Runs;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use airfleet_domain::moves::Part;
 use sha2::{Digest as _, Sha256};
 
 use self::{
     rules::Role,
     schema::{ColumnShape, Schema, TableShape},
 };
-use crate::{Database, Error, copy};
+use crate::{Database, Error, copy, export::tables_of};
 
 /// What a shard's database says of its tables, and what follows for moves.
 #[derive(Debug, Clone)]
@@ -42,6 +45,17 @@ pub(crate) struct Table {
     pub(crate) role: Role,
     pub(crate) columns: Vec<Column>,
     belongs: Belongs,
+}
+
+impl Table {
+    /// Whether its rows are history, each of a run that it names, or of none.
+    pub(crate) fn names_runs(&self) -> bool {
+        let has = |name: &str| {
+            self.columns.iter().any(|column| column.name == name && column.fate == Fate::AsIs)
+        };
+        let is_its_dags = matches!(&self.belongs, Belongs::To(column) if column == "dag_id");
+        self.role == Role::History && is_its_dags && has("run_id")
+    }
 }
 
 /// A column, and how it travels.
@@ -142,6 +156,11 @@ impl Catalog {
     /// Tables whose rows travel, each after those that it refers to.
     pub fn tables(&self) -> impl Iterator<Item = &str> {
         self.tables.iter().map(|table| table.name.as_str())
+    }
+
+    /// Whether rows of a table travel while the source runs, all of them or those of some runs.
+    pub fn goes_ahead(&self, table: &str) -> bool {
+        tables_of(self, Part::Ahead).any(|ahead| ahead.name == table)
     }
 
     /// Fails unless everything is understood and the fence is there.

@@ -33,11 +33,17 @@ pub struct Field {
 pub struct Position {
     /// Sequence of the last chunk; 0 before the first.
     pub sequence: i64,
-    /// Over all chunks up to it; 0 before the first.
+    /// Over all chunks up to it; before the first see [`Position::first`].
     pub digest: u64,
 }
 
 impl Position {
+    /// The place before the first chunk. Chunks that are sent beyond what went ahead never follow
+    /// those of a whole.
+    pub fn first(keeps_ahead: bool) -> Self {
+        Self { sequence: 0, digest: u64::from(keeps_ahead) }
+    }
+
     /// The place after one more chunk with this checksum.
     pub fn after(self, checksum: u64) -> Self {
         let mut both = [0; 16];
@@ -211,8 +217,8 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
-    /// Takes in a row. `summed` tells of each field whether it counts.
-    pub(crate) fn add(&mut self, row: &[u8], summed: &[bool]) {
+    /// Takes in a row, and answers its hash. `summed` tells of each field whether it counts.
+    pub(crate) fn add(&mut self, row: &[u8], summed: &[bool]) -> u128 {
         self.rows += 1;
         let hash = if summed.iter().all(|counts| *counts) {
             xxh3_128(row)
@@ -229,6 +235,7 @@ impl Sum {
             hasher.digest128()
         };
         self.hash = self.hash.wrapping_add(hash);
+        hash
     }
 
     fn checksum(self) -> String {

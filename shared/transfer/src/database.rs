@@ -126,6 +126,11 @@ impl Tx {
         self.execute("set the planner", "SET LOCAL enable_nestloop = off").await.map(drop)
     }
 
+    /// Joins by nested loops again: few rows are looked for.
+    pub(crate) async fn with_nested_loops(&mut self) -> Result<(), Error> {
+        self.execute("set the planner", "SET LOCAL enable_nestloop = on").await.map(drop)
+    }
+
     /// Commits and closes the connection. Where this fails it is not known whether it is
     /// committed; whoever asks again sees.
     pub(crate) async fn commit(mut self) -> Result<(), Error> {

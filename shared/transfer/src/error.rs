@@ -72,6 +72,9 @@ pub enum Error {
     /// What was installed reads otherwise than what was sent.
     #[error("what was taken in differs from what was sent: {0}")]
     Differs(String),
+    /// What went ahead is too different from what is there now.
+    #[error("everything is sent, since what went ahead is not what it was: {0}")]
+    AheadOutdated(&'static str),
     /// A row is larger than can be sent.
     #[error("a row of {table} has {bytes} bytes; at most {} can be moved", crate::copy::ROW_MAX)]
     RowTooLarge {
@@ -121,6 +124,7 @@ impl Error {
             Self::Damaged { .. } => "COPY_DAMAGED",
             Self::Unresolved { .. } => "COPY_UNRESOLVED",
             Self::Differs(_) => "COPY_DIFFERS",
+            Self::AheadOutdated(_) => "AHEAD_OUTDATED",
             Self::RowTooLarge { .. } => "ROW_TOO_LARGE",
             Self::NotDrained { .. } => "NOT_DRAINED",
             Self::Interrupted(_) => "COPY_INTERRUPTED",
@@ -132,7 +136,11 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(
             self.code(),
-            "DATABASE_BUSY" | "DATABASE_FAILED" | "COPY_INTERRUPTED" | "COPY_DAMAGED"
+            "DATABASE_BUSY"
+                | "DATABASE_FAILED"
+                | "COPY_INTERRUPTED"
+                | "COPY_DAMAGED"
+                | "AHEAD_OUTDATED"
         )
     }
 }

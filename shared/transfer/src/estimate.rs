@@ -9,7 +9,11 @@ use std::time::Duration;
 
 use airfleet_domain::moves::{History, Part};
 
-use crate::{Catalog, Database, Error, Scope, database::name, export::tables_of};
+use crate::{
+    Catalog, Database, Error, Scope,
+    database::name,
+    export::{runs_of, tables_of},
+};
 
 /// Rows of a table whose size is looked at. Enough for a mean, few enough where each is large.
 const SAMPLE: u32 = 200;
@@ -41,7 +45,7 @@ pub async fn estimate(
     tx.without_nested_loops().await?;
     let mut sizes = Vec::new();
     for table in tables_of(catalog, part) {
-        let select = catalog.select(table, scope, history);
+        let select = catalog.select(table, scope, runs_of(table, part, history));
         let fields = catalog.fields(table);
         let columns: Vec<String> = (0..fields.len()).map(|n| name(&format!("c{n}"))).collect();
         let each = fields.iter().zip(&columns).map(|(field, column)| bytes_of(&field.ty, column));

@@ -7,7 +7,8 @@
 //!   and the sum that the source told.
 //! - Installing is one transaction. It obeys only the order that was last obeyed, and only while
 //!   the fence is closed and every DAG is paused; it replaces whatever this shard had of the
-//!   namespace, reads back what it wrote in the form that it was sent in, and compares.
+//!   namespace, but for what went ahead and did not change, reads back all in the form that it was
+//!   sent in, and compares.
 //! - What came of it stays in the schema until [`forget`]: an attempt that was done is not done
 //!   again, whoever asks.
 
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::AssertSqlSafe;
 use xxhash_rust::xxh3::xxh3_64;
 
+pub(crate) use self::install::read_back;
 use crate::{
     Catalog, Database, Error,
     catalog::Table,
@@ -93,6 +95,8 @@ pub struct Import {
     summed: Vec<bool>,
     gathered: BytesMut,
     begun: bool,
+    /// Whether what went ahead, and is as it was, stays.
+    keeps_ahead: bool,
     writer: Option<Tx>,
 }
 
@@ -199,6 +203,7 @@ impl Import {
             summed: Vec::new(),
             gathered: BytesMut::new(),
             begun: false,
+            keeps_ahead: false,
             writer: None,
         };
         if kept.is_none() {
@@ -243,7 +248,7 @@ impl Import {
     /// trailer is for [`Import::install`].
     pub async fn take(&mut self, piece: Piece) -> Result<Option<i64>, Error> {
         match piece {
-            Piece::Begin { after } => {
+            Piece::Begin { after, keeps_ahead } => {
                 if self.begun {
                     return Err(Error::Interrupted("the rows begin twice"));
                 }
@@ -251,9 +256,13 @@ impl Import {
                     let mut tx = self.database.begin().await?;
                     self.make_tables(&mut tx).await?;
                     tx.commit().await?;
-                    (self.kept, self.at, self.sums, self.bytes) = Default::default();
+                    (self.kept, self.sums, self.bytes) = Default::default();
+                }
+                if after.is_none() {
+                    self.at = Position::first(keeps_ahead);
                 }
                 self.begun = true;
+                self.keeps_ahead = keeps_ahead;
                 Ok(None)
             }
             Piece::Table { table, fields } => self.next_table(&table, &fields).await,

@@ -3,9 +3,9 @@
 //!
 //! Responsible for which rows are a namespace's ([`Catalog`]), for what speaks against a move
 //! ([`inspect`]), for what still runs ([`drain`]), for how much will travel ([`estimate`]), for
-//! rows as a stream ([`Export`]) and as an installation ([`Import`]), for where schedules go on ([`cursor`]), for proving that nothing was
-//! lost ([`proof`]), for finding what came too late ([`stranded`]) and for clearing up afterwards
-//! ([`removal`]).
+//! rows as a stream ([`Export`]) and as an installation ([`Import`]), for what need not be sent twice
+//! ([`Ahead`]), for where schedules go on ([`cursor`]), for proving that nothing was lost ([`proof`]),
+//! for finding what came too late ([`stranded`]) and for clearing up afterwards ([`removal`]).
 //!
 //! # What holds
 //! - A table, column or foreign key that no rule explains stops a move before it begins.
@@ -17,6 +17,7 @@
 //!
 //! It must not know the wire, the router, or how the fence is closed and opened.
 
+mod ahead;
 mod catalog;
 pub mod copy;
 pub mod cursor;
@@ -34,6 +35,7 @@ mod scope;
 pub mod stranded;
 
 pub use self::{
+    ahead::{Ahead, RunName},
     catalog::Catalog,
     database::Database,
     error::Error,

@@ -4,14 +4,11 @@
 //! Each batch is a transaction of its own that looks at the last order first. Stopped anywhere,
 //! it goes on with what is left; what came back to this shard meanwhile is not touched.
 
-use airfleet_domain::{
-    moves::{History, Seen},
-    roles::Role as ShardRole,
-};
+use airfleet_domain::{moves::Seen, roles::Role as ShardRole};
 
 use crate::{
     Catalog, Database, Error, Scope,
-    catalog::rules::Role,
+    catalog::{Runs, rules::Role},
     database::{Tx, name},
     order,
 };
@@ -58,7 +55,7 @@ async fn rest(tx: &mut Tx, catalog: &Catalog, scope: &Scope, at_most: u32) -> Re
     for table in tables.filter(|table| ours(table.role)) {
         let schema = &catalog.schema.name;
         let own = name(&table.name);
-        let of = catalog.condition(table, "t", scope, History::Full, 0);
+        let of = catalog.condition(table, "t", scope, Runs::All, 0);
         let sql = format!(
             "DELETE FROM {schema}.{own} WHERE ctid = ANY (ARRAY(\
                SELECT t.ctid FROM {schema}.{own} t WHERE {of} LIMIT {at_most}))"

@@ -161,7 +161,8 @@ pub(crate) async fn measure_and_print() -> Result<()> {
         attempt: 1,
         place: Seen { generation: Generation(1), revision: Revision(1) },
     };
-    let options = ExportOptions { part: Part::Rest, history: History::Full, kept: None };
+    let options =
+        ExportOptions { part: Part::Rest, history: History::Full, kept: None, ahead: None };
     let Opened::Import(mut import) = Import::open(&target, &catalog, &scope, order).await? else {
         bail!("it was done before");
     };

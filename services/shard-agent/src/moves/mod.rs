@@ -14,10 +14,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use airfleet_domain::{
     ids::{MoveId, ShardName},
-    moves::{History, Part},
+    moves::{History, Part, TableSum},
 };
 use airfleet_runtime::client::Transport;
-use airfleet_transfer::{Catalog, Database, Scope, TableSize};
+use airfleet_transfer::{Ahead, Catalog, Database, Scope, TableSize};
 use tokio::{
     sync::{Mutex, watch},
     time::{Instant, timeout},
@@ -46,8 +46,18 @@ pub(crate) struct Mover {
     /// The way to the router that took the agent in.
     router: watch::Receiver<Option<Transport>>,
     catalog: Arc<Mutex<Option<Known>>>,
-    /// How much each move from here will take along under seal, until it is forgotten.
-    estimates: Arc<Mutex<HashMap<MoveId, Vec<TableSize>>>>,
+    /// Of each move from here, until it is forgotten.
+    sending: Arc<Mutex<HashMap<MoveId, Sending>>>,
+}
+
+/// What a source knows of its rows before they are sent. An agent that was killed knows nothing of
+/// it, and does without.
+#[derive(Debug, Clone, Default)]
+struct Sending {
+    /// How much each table is thought to be, in the order in which they travel.
+    estimate: Vec<TableSize>,
+    /// What went ahead, and is there.
+    ahead: Option<Arc<Ahead>>,
 }
 
 /// What was read of the schema, and when.
@@ -67,7 +77,7 @@ impl Mover {
             database,
             router,
             catalog: Arc::default(),
-            estimates: Arc::default(),
+            sending: Arc::default(),
         })
     }
 
@@ -94,8 +104,8 @@ impl Mover {
         Ok(catalog)
     }
 
-    /// Finds out how much a move will take along under seal, before anything waits for it. What
-    /// takes too long is not told.
+    /// Finds out how much a move will take along, before anything waits for it. What takes too long
+    /// is not told.
     async fn estimate(&self, scope: &Scope, move_id: &MoveId, history: History) {
         let estimating = async {
             let catalog = self.catalog().await?;
@@ -104,7 +114,7 @@ impl Mover {
         };
         let why = match timeout(ESTIMATE_LIMIT, estimating).await {
             Ok(Ok(sizes)) => {
-                self.estimates.lock().await.insert(move_id.clone(), sizes);
+                self.sending.lock().await.entry(move_id.clone()).or_default().estimate = sizes;
                 return;
             }
             // What fails here fails again where it counts.
@@ -114,14 +124,46 @@ impl Mover {
         tracing::debug!(namespace = %scope.namespace(), why, "nothing was estimated");
     }
 
-    /// How much was estimated; nothing where that is not known.
-    async fn estimated(&self, move_id: &MoveId) -> Vec<TableSize> {
-        self.estimates.lock().await.get(move_id).cloned().unwrap_or_default()
+    /// What is known of a part before it is sent.
+    async fn sending(&self, move_id: &MoveId, part: Part) -> Sending {
+        let known = self.sending.lock().await.get(move_id).cloned().unwrap_or_default();
+        match part {
+            Part::Rest => known,
+            Part::Ahead => {
+                let catalog = self.catalog().await;
+                let mut estimate = known.estimate;
+                estimate.retain(|size| catalog.as_ref().is_ok_and(|c| c.goes_ahead(&size.table)));
+                Sending { estimate, ahead: None }
+            }
+        }
+    }
+
+    /// These rows went ahead, and the target has them: less is left to be sent.
+    async fn went_ahead(&self, move_id: &MoveId, ahead: Ahead, tables: &[TableSum]) {
+        let mut sending = self.sending.lock().await;
+        let known = sending.entry(move_id.clone()).or_default();
+        known.ahead = Some(Arc::new(ahead));
+        for size in &mut known.estimate {
+            let Some(there) = tables.iter().find(|there| *there.table == *size.table) else {
+                continue;
+            };
+            let left = (size.rows - there.rows).max(0);
+            size.bytes =
+                (i128::from(size.bytes) * i128::from(left) / i128::from(size.rows.max(1))) as i64;
+            size.rows = left;
+        }
+    }
+
+    /// Everything is to be sent under seal.
+    async fn forget_ahead(&self, move_id: &MoveId) {
+        if let Some(known) = self.sending.lock().await.get_mut(move_id) {
+            known.ahead = None;
+        }
     }
 
     /// Drops what is kept of a move that is over.
     pub(crate) async fn forget(&self, move_id: &MoveId) -> Result<(), airfleet_transfer::Error> {
-        self.estimates.lock().await.remove(move_id);
+        self.sending.lock().await.remove(move_id);
         airfleet_transfer::forget(&self.database, move_id).await
     }
 }

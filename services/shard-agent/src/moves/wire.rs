@@ -2,7 +2,7 @@
 
 use airfleet_domain::moves::{History, Mark, Part, Side, TableSum, Task, TransferTask};
 use airfleet_proto::{agent::v1 as wire, common::v1 as common};
-use airfleet_transfer::{TableSize, copy::Position};
+use airfleet_transfer::{RunName, TableSize, copy::Position};
 use jiff::Timestamp;
 
 use crate::report::timestamp;
@@ -98,6 +98,16 @@ pub(super) fn sums_of(sums: Vec<wire::TableSum>) -> Vec<TableSum> {
         checksum: sum.checksum.into(),
     };
     sums.into_iter().map(sum).collect()
+}
+
+pub(super) fn runs(runs: Vec<RunName>) -> Vec<wire::TransferRun> {
+    let run = |RunName { dag_id, run_id }| wire::TransferRun { dag_id, run_id };
+    runs.into_iter().map(run).collect()
+}
+
+pub(super) fn runs_of(runs: Vec<wire::TransferRun>) -> Vec<RunName> {
+    let run = |wire::TransferRun { dag_id, run_id }| RunName { dag_id, run_id };
+    runs.into_iter().map(run).collect()
 }
 
 pub(super) fn estimate(sizes: &[TableSize]) -> Vec<wire::TableEstimate> {

@@ -115,9 +115,9 @@ pub struct TransferTask {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
-    /// While the source runs: DAG rows and their versions, and what will not change any more.
+    /// While the source runs: DAG rows and their versions, and runs that have ended.
     Ahead,
-    /// Under seal: all that is left, so that the target has everything.
+    /// Under seal: all that is left, or has changed, so that the target has everything.
     Rest,
 }
 

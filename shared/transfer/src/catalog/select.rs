@@ -2,15 +2,28 @@
 
 use std::fmt::Write as _;
 
-use airfleet_domain::moves::History;
-
 use super::{Belongs, Catalog, Column, Fate, Table, key_of, rules, rules::Role};
-use crate::{copy::Field, database::name, scope::Scope};
+use crate::{RunName, copy::Field, database::name, order, scope::Scope};
 
 /// How deep rows may be known by rows that are known by rows.
 const DEPTH_MAX: usize = 4;
 
-/// Which runs go along.
+/// Of which runs rows are read, in tables whose rows name one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runs<'a> {
+    /// Of all, and those of none.
+    All,
+    /// Of those that schedules go on from, and that have not ended. In all tables of history.
+    Needed,
+    /// Of those that have ended.
+    Ended,
+    /// Of these.
+    Named(&'a [RunName]),
+    /// Of none.
+    None,
+}
+
+/// Runs from which schedules go on, and that have not ended.
 const KEPT: &str = "\
     WITH kept AS MATERIALIZED (\
       (SELECT DISTINCT ON (r.dag_id) r.dag_id, r.run_id FROM {schema}.dag_run r \
@@ -116,25 +129,24 @@ impl Catalog {
     }
 
     /// Reads a table's rows of a namespace in their canonical form.
-    pub(crate) fn select(&self, table: &Table, scope: &Scope, history: History) -> String {
+    pub(crate) fn select(&self, table: &Table, scope: &Scope, runs: Runs<'_>) -> String {
         let (sent, joins) = self.sent(table);
         let mut columns = String::new();
         for (n, sent) in sent.iter().enumerate() {
             let comma = if n == 0 { "" } else { ", " };
             let _ = write!(columns, "{comma}{}", sent.expression);
         }
-        let kept = match history {
-            History::Full => String::new(),
-            History::Minimal => {
-                let of = scope.of("r.dag_id", self.schema.by_bytes);
-                self.render(KEPT).replace("{of}", &of)
-            }
+        let kept = if runs == Runs::Needed {
+            let of = scope.of("r.dag_id", self.schema.by_bytes);
+            self.render(KEPT).replace("{of}", &of)
+        } else {
+            String::new()
         };
         format!(
             "{kept}SELECT {columns} FROM {}.{} t{joins} WHERE {}{}",
             self.schema.name,
             name(&table.name),
-            self.condition(table, "t", scope, history, 0),
+            self.condition(table, "t", scope, runs, 0),
             self.linked_within(table, scope)
         )
     }
@@ -152,22 +164,32 @@ impl Catalog {
         table: &Table,
         alias: &str,
         scope: &Scope,
-        history: History,
+        runs: Runs<'_>,
         depth: usize,
     ) -> String {
         let by_bytes = self.schema.by_bytes;
         match &table.belongs {
             Belongs::To(column) => {
                 let of = scope.of(&format!("{alias}.{}", name(column)), by_bytes);
-                let has_run = ["dag_id", "run_id"]
-                    .iter()
-                    .all(|run| table.columns.iter().any(|column| column.name == *run));
-                if history == History::Minimal && table.role == Role::History && has_run {
-                    format!(
-                        "{of} AND ({alias}.dag_id, {alias}.run_id) IN (SELECT dag_id, run_id FROM kept)"
-                    )
-                } else {
-                    of
+                if !table.names_runs() {
+                    return of;
+                }
+                let run = format!("({alias}.dag_id, {alias}.run_id)");
+                match runs {
+                    Runs::All => of,
+                    Runs::None => format!("{of} AND false"),
+                    Runs::Needed => format!("{of} AND {run} IN (SELECT dag_id, run_id FROM kept)"),
+                    Runs::Ended => format!(
+                        "{of} AND {run} IN (SELECT r.dag_id, r.run_id FROM {}.dag_run r \
+                         WHERE {} AND r.state IN ('success', 'failed'))",
+                        self.schema.name,
+                        scope.of("r.dag_id", by_bytes)
+                    ),
+                    Runs::Named(names) => format!(
+                        "{of} AND {run} IN (SELECT * FROM unnest({}, {}))",
+                        order::list(names.iter().map(|run| &run.dag_id)),
+                        order::list(names.iter().map(|run| &run.run_id))
+                    ),
                 }
             }
             Belongs::With(parent, columns) => {
@@ -181,7 +203,7 @@ impl Catalog {
                     "EXISTS (SELECT FROM {}.{} {inner} WHERE {on}{})",
                     self.schema.name,
                     name(&parent.name),
-                    self.condition(parent, &inner, scope, history, depth + 1)
+                    self.condition(parent, &inner, scope, runs, depth + 1)
                 )
             }
             Belongs::For(from) => {

@@ -3,19 +3,20 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use airfleet_domain::{
-    moves::{History, Part, TableSum},
+    moves::{Part, TableSum},
     roles::Role as ShardRole,
 };
 use futures::StreamExt as _;
 
 use super::{Import, Installed};
 use crate::{
-    Catalog, Error,
+    Catalog, Error, RunName,
+    ahead::CHANGED_MAX,
     catalog::{
-        Fate, Table,
+        Fate, Runs, Table,
         rules::{self, Role},
     },
-    copy::{Rows, Sums},
+    copy::{Position, Rows, Sums},
     cursor,
     database::{Tx, name, quoted},
     export::{Trailer, is_compared, tables_of},
@@ -43,9 +44,14 @@ impl Import {
         let roles = [ShardRole::Staged];
         order::check(&mut tx.connection, catalog, scope, self.order.place, &roles).await?;
         order::check_fenced(&mut tx.connection, catalog, scope).await?;
-        delete(&mut tx, catalog, scope).await?;
+        let replaced = if self.keeps_ahead { Some(&*trailer.changed) } else { None };
+        for table in catalog.tables.iter().rev() {
+            delete(&mut tx, catalog, scope, table, replaced).await?;
+        }
         for table in tables_of(catalog, part) {
-            self.insert(&mut tx, table).await?;
+            if !(self.keeps_ahead && table.role == Role::Definition) {
+                self.insert(&mut tx, table).await?;
+            }
         }
         order::check_fenced(&mut tx.connection, catalog, scope).await?;
         tx.without_nested_loops().await?;
@@ -67,8 +73,15 @@ impl Import {
 
     fn check_complete(&self, trailer: &Trailer) -> Result<(), Error> {
         let damaged = |table: &str, what: String| Error::Damaged { table: table.to_owned(), what };
-        if trailer.last.unwrap_or_default() != self.at {
+        if trailer.last.unwrap_or(Position::first(self.keeps_ahead)) != self.at {
             return Err(damaged("the rows", "some of them are missing".to_owned()));
+        }
+        if trailer.changed.len() > CHANGED_MAX {
+            return Err(damaged("the rows", "too many runs changed".to_owned()));
+        }
+        if self.keeps_ahead {
+            // Not all tables came whole. What is told of them is compared when they are.
+            return Ok(());
         }
         let came: Vec<TableSum> = self
             .sums
@@ -172,20 +185,40 @@ impl Import {
     }
 }
 
-/// Removes everything that this shard has of the namespace, but for its rows of DAGs.
-async fn delete(tx: &mut Tx, catalog: &Catalog, scope: &Scope) -> Result<(), Error> {
-    for table in catalog.tables.iter().rev() {
-        if matches!(table.role, Role::Definition | Role::History) {
-            let sql = format!(
-                "DELETE FROM {}.{} t WHERE {}",
-                catalog.schema.name,
-                name(&table.name),
-                catalog.condition(table, "t", scope, History::Full, 0)
-            );
-            tx.execute("remove rows of an earlier stay", &sql).await?;
+/// Removes what this shard has of the namespace in a table, but for its rows of DAGs. Where these
+/// runs are to replace what went ahead, what else did stays.
+async fn delete(
+    tx: &mut Tx,
+    catalog: &Catalog,
+    scope: &Scope,
+    table: &Table,
+    replaced: Option<&[RunName]>,
+) -> Result<(), Error> {
+    let remove = async |tx: &mut Tx, runs: Runs<'_>, of_none: &str| {
+        let sql = format!(
+            "DELETE FROM {}.{} t WHERE {}{of_none}",
+            catalog.schema.name,
+            name(&table.name),
+            catalog.condition(table, "t", scope, runs, 0)
+        );
+        tx.execute("remove rows that are replaced", &sql).await.map(drop)
+    };
+    match (table.role, replaced) {
+        (Role::Definition | Role::History, None) => remove(tx, Runs::All, "").await,
+        (Role::History, Some(_)) if !table.names_runs() => remove(tx, Runs::All, "").await,
+        (Role::History, Some(replaced)) => {
+            if !replaced.is_empty() {
+                remove(tx, Runs::Named(replaced), "").await?;
+            }
+            // Rows of no run never go ahead.
+            let run = table.columns.iter().find(|column| column.name == "run_id");
+            if run.is_some_and(|run| !run.not_null) {
+                remove(tx, Runs::All, " AND t.run_id IS NULL").await?;
+            }
+            Ok(())
         }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Sums up what a table has of the namespace.
@@ -199,7 +232,7 @@ pub(crate) async fn read_back(
     let doing = "read back";
     let (fields, summed) = (catalog.fields(table).len(), catalog.summed(table));
     let copy =
-        format!("COPY ({}) TO STDOUT (FORMAT binary)", catalog.select(table, scope, History::Full));
+        format!("COPY ({}) TO STDOUT (FORMAT binary)", catalog.select(table, scope, Runs::All));
     let sum = sums.0.entry(table.name.clone()).or_default();
     let mut stream = tx.connection.copy_out_raw(&copy).await.map_err(Error::of(doing))?;
     let mut rows = Rows::default();

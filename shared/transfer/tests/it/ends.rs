@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     str::FromStr as _,
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,8 +22,8 @@ use airfleet_shard_agent::airflow::{
     metadata::Metadata,
 };
 use airfleet_transfer::{
-    Catalog, Database, Error, Export, ExportOptions, Import, ImportOrder, Installed, Opened, Piece,
-    Scope, Trailer, copy::Position,
+    Ahead, Catalog, Database, Error, Export, ExportOptions, Import, ImportOrder, Installed, Opened,
+    Piece, Scope, Trailer, copy::Position,
 };
 use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
 use tokio::io::AsyncWriteExt as _;
@@ -183,7 +184,18 @@ pub(crate) async fn export(
     history: History,
     kept: Option<Position>,
 ) -> Export {
-    let options = ExportOptions { part, history, kept };
+    export_beyond(end, scope, (part, history), kept, None).await
+}
+
+/// The same, where this went ahead.
+pub(crate) async fn export_beyond(
+    end: &End,
+    scope: &Scope,
+    (part, history): (Part, History),
+    kept: Option<Position>,
+    ahead: Option<Arc<Ahead>>,
+) -> Export {
+    let options = ExportOptions { part, history, kept, ahead };
     Export::begin(&end.database, &end.catalog().await, scope, options).await.unwrap()
 }
 
@@ -206,12 +218,43 @@ pub(crate) async fn copy(
     order: ImportOrder,
     history: History,
 ) -> Result<(Installed, Trailer), Error> {
+    let copied = copy_beyond(source, target, scope, (order, history), None).await?;
+    Ok((copied.installed, copied.trailer))
+}
+
+/// What came of a copy.
+pub(crate) struct Copied {
+    pub(crate) installed: Installed,
+    pub(crate) trailer: Trailer,
+    /// Whether what went ahead was not sent again.
+    pub(crate) keeps_ahead: bool,
+    /// Rows that were sent. Bytes.
+    pub(crate) bytes: i64,
+    /// What was read of it, where it goes ahead.
+    pub(crate) ahead: Option<Arc<Ahead>>,
+}
+
+/// The same, where this went ahead.
+pub(crate) async fn copy_beyond(
+    source: &End,
+    target: &End,
+    scope: &Scope,
+    (order, history): (ImportOrder, History),
+    ahead: Option<Arc<Ahead>>,
+) -> Result<Copied, Error> {
     let mut import = import(target, scope, order.clone()).await.expect("not done before");
-    let mut export = export(source, scope, order.part, history, import.kept()).await;
+    let what = (order.part, history);
+    let mut export = export_beyond(source, scope, what, import.kept(), ahead).await;
+    let mut keeps = false;
     while let Some(piece) = export.next().await? {
+        if let Piece::Begin { keeps_ahead, .. } = &piece {
+            keeps = *keeps_ahead;
+        }
         if let Piece::Trailer(trailer) = piece {
+            let bytes = import.bytes();
             let installed = import.install(trailer.clone()).await?;
-            return Ok((installed, trailer));
+            let ahead = export.ahead().map(Arc::new);
+            return Ok(Copied { installed, trailer, keeps_ahead: keeps, bytes, ahead });
         }
         import.take(piece).await?;
     }

@@ -16,7 +16,7 @@ use super::{
     Broken, End, Key, ThisEnd,
     passed::{Passed, TABLES_MAX},
 };
-use crate::moves::{Notes, notes, wire as convert};
+use crate::moves::{Notes, Sending, notes, wire as convert};
 
 /// A message has a chunk of one row at most, and its frame. Bytes.
 const MESSAGE_MAX: usize = 20 << 20;
@@ -70,30 +70,31 @@ impl ThisEnd {
     /// The source's part.
     pub(super) async fn send(&mut self) -> Result<(), Broken> {
         let Key { move_id, task, .. } = self.key.clone();
-        let estimate = match task.part {
+        if task.part == Part::Ahead {
             // While the source runs. Counting under seal would keep it from running for longer.
-            Part::Ahead => {
-                self.mover.estimate(&self.scope, &move_id, task.history).await;
-                Vec::new()
-            }
-            Part::Rest => self.mover.estimated(&move_id).await,
-        };
+            self.mover.estimate(&self.scope, &move_id, task.history).await;
+        }
+        let Sending { estimate, ahead } = self.mover.sending(&move_id, task.part).await;
         let mut stream = self.join(self.open()).await?;
         let catalog = Catalog::read(&self.mover.database).await?;
-        let options = ExportOptions {
-            part: self.key.task.part,
-            history: self.key.task.history,
-            kept: stream.kept.map(convert::position_of),
-        };
+        let kept = stream.kept.map(convert::position_of);
+        let options = ExportOptions { part: task.part, history: task.history, kept, ahead };
         let database = &self.mover.database;
-        let mut export = match Export::begin(database, &catalog, &self.scope, options).await {
-            Ok(export) => export,
-            Err(error) => return Err(error.into()),
-        };
+        let mut export = Export::begin(database, &catalog, &self.scope, options).await?;
         let mut bytes = 0;
         let mut result = None;
         let mut trailer = None;
-        while let Some(piece) = export.next().await? {
+        loop {
+            let piece = match export.next().await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                Err(error) => {
+                    if matches!(error, Error::AheadOutdated(_)) {
+                        self.mover.forget_ahead(&move_id).await;
+                    }
+                    return Err(error.into());
+                }
+            };
             if let Piece::Chunk(chunk) = &piece {
                 bytes += chunk.rows.len() as i64;
             }
@@ -140,9 +141,14 @@ impl ThisEnd {
         };
         match (result.obstacle, trailer) {
             (Some(obstacle), _) => {
+                // Whatever it was, the next attempt does not rest on what went ahead.
+                self.mover.forget_ahead(&move_id).await;
                 self.end(End::Failed { code: obstacle.code, message: obstacle.message });
             }
             (None, Some(Trailer { tables, marks, .. })) => {
+                if let Some(ahead) = export.ahead() {
+                    self.mover.went_ahead(&move_id, ahead, &tables).await;
+                }
                 self.end(End::Done { tables, marks });
             }
             (None, None) => return Err(Broken::Again("the rows had no end".to_owned())),
@@ -153,7 +159,8 @@ impl ThisEnd {
     /// A piece as it is said.
     async fn said(&self, piece: Piece, estimate: &[TableSize]) -> Result<Said, Broken> {
         Ok(match piece {
-            Piece::Begin { after } => Said::Begin(wire::TransferBegin {
+            Piece::Begin { after, keeps_ahead } => Said::Begin(wire::TransferBegin {
+                keeps_ahead,
                 after: after.map(convert::position),
                 total_bytes: estimate.iter().map(|size| size.bytes).sum(),
                 tables: convert::estimate(estimate),
@@ -181,6 +188,7 @@ impl ThisEnd {
                     tables: convert::sums(&trailer.tables),
                     marks: convert::marks(&trailer.marks),
                     stop_time: stopped.and_then(convert::time),
+                    changed_runs: convert::runs(trailer.changed),
                 })
             }
         })
@@ -264,7 +272,8 @@ impl ThisEnd {
                 Heard::Begin(mut begin) => {
                     begin.tables.truncate(TABLES_MAX);
                     estimate = convert::estimate_of(begin.tables);
-                    Piece::Begin { after: begin.after.map(convert::position_of) }
+                    let after = begin.after.map(convert::position_of);
+                    Piece::Begin { after, keeps_ahead: begin.keeps_ahead }
                 }
                 Heard::Table(table) => {
                     let field = |column: wire::TransferColumn| Field {
@@ -293,6 +302,7 @@ impl ThisEnd {
                         last: trailer.last.map(convert::position_of),
                         tables: convert::sums_of(trailer.tables),
                         marks: convert::marks_of(trailer.marks),
+                        changed: convert::runs_of(trailer.changed_runs),
                     };
                     import.ordered(*self.places.borrow());
                     let installed = import.install(trailer).await?;

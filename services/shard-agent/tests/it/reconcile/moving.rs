@@ -4,8 +4,8 @@
 use airfleet_local::AirflowVersion;
 use airfleet_proto::{
     agent::v1::{
-        MoveSide, TransferBegin, TransferJoined, TransferPart, TransferProgress, TransferResponse,
-        TransferResult, TransferState, transfer_request::Message as Said,
+        MoveSide, TableEstimate, TransferBegin, TransferJoined, TransferPart, TransferProgress,
+        TransferResponse, TransferResult, TransferState, transfer_request::Message as Said,
         transfer_response::Message as Heard,
     },
     common::v1::Role,
@@ -14,7 +14,7 @@ use airfleet_proto::{
 use sqlx::Connection as _;
 
 use super::fixture::Fixture;
-use crate::{RunningAgent, database::query, eventually};
+use crate::{RunningAgent, database::query, eventually, scripted::Transfer};
 
 /// Messages of the events with this code.
 fn told(fixture: &Fixture, code: &str) -> Vec<String> {
@@ -214,6 +214,24 @@ async fn a_namespace_that_comes_back_while_its_rows_are_removed_keeps_the_rest()
     agent.stop().await;
 }
 
+/// What a source says up to its trailer, as a target hears it.
+async fn all_said(source: &mut Transfer) -> Vec<Heard> {
+    let mut said = Vec::new();
+    while let Some(message) = source.heard.message().await.unwrap() {
+        said.push(match message.message.unwrap() {
+            Said::Begin(begin) => Heard::Begin(begin),
+            Said::Table(table) => Heard::Table(table),
+            Said::Chunk(chunk) => Heard::Chunk(chunk),
+            Said::Trailer(trailer) => {
+                said.push(Heard::Trailer(trailer));
+                break;
+            }
+            Said::Open(_) | Said::Ack(_) | Said::Result(_) => continue,
+        });
+    }
+    said
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn how_far_rows_are_is_told_while_they_travel() {
     let fixture = Fixture::new(AirflowVersion::V3_3_2).await;
@@ -229,48 +247,23 @@ async fn how_far_rows_are_is_told_while_they_travel() {
     };
     let hear = |heard| TransferResponse { message: Some(heard) };
 
-    // While the source runs it is counted.
+    // What is to come is said first.
     let ahead = TransferPart::Ahead;
     fixture.tell_transfer(fixture.pay(Role::Active, 1), "move-1", MoveSide::Source, ahead);
     let mut source = fixture.router.transfer().await;
     let joined = || Ok(hear(Heard::Joined(TransferJoined::default())));
     let done = || Ok(hear(Heard::Result(TransferResult::default())));
     source.say.send(joined()).unwrap();
-    while let Some(message) = source.heard.message().await.unwrap() {
-        if matches!(message.message, Some(Said::Trailer(_))) {
-            break;
-        }
-    }
-    source.say.send(done()).unwrap();
-    drop(source);
-    progress(|progress| progress.state() == TransferState::Done).await;
-
-    // Under seal, what is to come is said first.
-    let rest = TransferPart::Rest;
-    fixture.tell_transfer(fixture.pay(Role::Sealed, 1), "move-1", MoveSide::Source, rest);
-    let mut source = fixture.router.transfer().await;
-    source.say.send(joined()).unwrap();
-    let mut said = Vec::new();
-    while let Some(message) = source.heard.message().await.unwrap() {
-        let message = message.message.unwrap();
-        let is_last = matches!(message, Said::Trailer(_));
-        said.push(match message {
-            Said::Begin(begin) => Heard::Begin(begin),
-            Said::Table(table) => Heard::Table(table),
-            Said::Chunk(chunk) => Heard::Chunk(chunk),
-            Said::Trailer(trailer) => Heard::Trailer(trailer),
-            Said::Open(_) | Said::Ack(_) | Said::Result(_) => continue,
-        });
-        if is_last {
-            break;
-        }
-    }
+    let said = all_said(&mut source).await;
     let Heard::Begin(begin) = &said[0] else { panic!("{:?}", said[0]) };
-    let TransferBegin { total_bytes, tables, .. } = begin.clone();
-    let estimated = |table: &str| tables.iter().find(|one| one.table == table).unwrap().rows;
-    assert_eq!((estimated("dag"), estimated("dag_run")), (1, 3_000));
-    assert_eq!(estimated("task_instance"), 3_000);
+    let TransferBegin { total_bytes, tables, keeps_ahead, .. } = begin.clone();
+    let rows_of = |tables: &[TableEstimate], table: &str| {
+        tables.iter().find(|one| one.table == table).map(|one| one.rows)
+    };
+    assert_eq!((rows_of(&tables, "dag"), rows_of(&tables, "dag_run")), (Some(1), Some(3_000)));
+    assert_eq!(rows_of(&tables, "task_instance"), Some(3_000));
     assert_eq!(total_bytes, tables.iter().map(|one| one.bytes).sum::<i64>());
+    assert!(!keeps_ahead);
     let sent = progress(|progress| progress.bytes > 500_000).await;
     assert!(sent.total_bytes >= sent.bytes, "{sent:?}");
     source.say.send(done()).unwrap();
@@ -278,8 +271,32 @@ async fn how_far_rows_are_is_told_while_they_travel() {
     progress(|progress| progress.state() == TransferState::Done && !progress.tables.is_empty())
         .await;
 
+    // Under seal, nothing of it comes again.
+    let rest = TransferPart::Rest;
+    fixture.tell_transfer(fixture.pay(Role::Sealed, 1), "move-1", MoveSide::Source, rest);
+    let mut source = fixture.router.transfer().await;
+    source.say.send(joined()).unwrap();
+    let rest = all_said(&mut source).await;
+    let Heard::Begin(begin) = &rest[0] else { panic!("{:?}", rest[0]) };
+    assert!(begin.keeps_ahead, "{begin:?}");
+    let left = (rows_of(&begin.tables, "dag"), rows_of(&begin.tables, "dag_run"));
+    assert_eq!(left, (Some(1), Some(0)));
+    let of_runs = ["dag_run", "task_instance", "xcom"];
+    let again =
+        |one: &Heard| matches!(one, Heard::Chunk(one) if of_runs.contains(&one.table.as_str()));
+    assert!(!rest.iter().any(again), "rows of runs came again");
+    let Some(Heard::Trailer(trailer)) = rest.last() else { panic!("no trailer") };
+    let runs = trailer.tables.iter().find(|sum| sum.table == "dag_run").unwrap();
+    assert_eq!((runs.rows, trailer.changed_runs.len()), (3_000, 0), "of all it is told");
+    source.say.send(done()).unwrap();
+    drop(source);
+    progress(|progress| {
+        progress.part() == TransferPart::Rest && progress.state() == TransferState::Done
+    })
+    .await;
+
     // At a target, half way.
-    fixture.tell_transfer(fixture.pay(Role::Staged, 2), "move-2", MoveSide::Target, rest);
+    fixture.tell_transfer(fixture.pay(Role::Staged, 2), "move-2", MoveSide::Target, ahead);
     let target = fixture.router.transfer().await;
     target.say.send(joined()).unwrap();
     let mut left = said.into_iter();

@@ -420,14 +420,16 @@ class TransferJoined(_message.Message):
     def __init__(self, kept: _Optional[_Union[TransferPosition, _Mapping]] = ...) -> None: ...
 
 class TransferBegin(_message.Message):
-    __slots__ = ("after", "total_bytes", "tables")
+    __slots__ = ("after", "total_bytes", "tables", "keeps_ahead")
     AFTER_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     TABLES_FIELD_NUMBER: _ClassVar[int]
+    KEEPS_AHEAD_FIELD_NUMBER: _ClassVar[int]
     after: TransferPosition
     total_bytes: int
     tables: _containers.RepeatedCompositeFieldContainer[TableEstimate]
-    def __init__(self, after: _Optional[_Union[TransferPosition, _Mapping]] = ..., total_bytes: _Optional[int] = ..., tables: _Optional[_Iterable[_Union[TableEstimate, _Mapping]]] = ...) -> None: ...
+    keeps_ahead: bool
+    def __init__(self, after: _Optional[_Union[TransferPosition, _Mapping]] = ..., total_bytes: _Optional[int] = ..., tables: _Optional[_Iterable[_Union[TableEstimate, _Mapping]]] = ..., keeps_ahead: bool = ...) -> None: ...
 
 class TableEstimate(_message.Message):
     __slots__ = ("table", "rows", "bytes")
@@ -470,16 +472,26 @@ class TransferChunk(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., table: _Optional[str] = ..., rows: _Optional[bytes] = ..., checksum: _Optional[int] = ..., digest: _Optional[int] = ...) -> None: ...
 
 class TransferTrailer(_message.Message):
-    __slots__ = ("last", "tables", "marks", "stop_time")
+    __slots__ = ("last", "tables", "marks", "stop_time", "changed_runs")
     LAST_FIELD_NUMBER: _ClassVar[int]
     TABLES_FIELD_NUMBER: _ClassVar[int]
     MARKS_FIELD_NUMBER: _ClassVar[int]
     STOP_TIME_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_RUNS_FIELD_NUMBER: _ClassVar[int]
     last: TransferPosition
     tables: _containers.RepeatedCompositeFieldContainer[TableSum]
     marks: _containers.RepeatedCompositeFieldContainer[Mark]
     stop_time: _timestamp_pb2.Timestamp
-    def __init__(self, last: _Optional[_Union[TransferPosition, _Mapping]] = ..., tables: _Optional[_Iterable[_Union[TableSum, _Mapping]]] = ..., marks: _Optional[_Iterable[_Union[Mark, _Mapping]]] = ..., stop_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    changed_runs: _containers.RepeatedCompositeFieldContainer[TransferRun]
+    def __init__(self, last: _Optional[_Union[TransferPosition, _Mapping]] = ..., tables: _Optional[_Iterable[_Union[TableSum, _Mapping]]] = ..., marks: _Optional[_Iterable[_Union[Mark, _Mapping]]] = ..., stop_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., changed_runs: _Optional[_Iterable[_Union[TransferRun, _Mapping]]] = ...) -> None: ...
+
+class TransferRun(_message.Message):
+    __slots__ = ("dag_id", "run_id")
+    DAG_ID_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    dag_id: str
+    run_id: str
+    def __init__(self, dag_id: _Optional[str] = ..., run_id: _Optional[str] = ...) -> None: ...
 
 class TransferAck(_message.Message):
     __slots__ = ("sequence",)
