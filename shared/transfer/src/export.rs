@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use airfleet_domain::moves::{History, Mark, Part, TableSum};
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _, future::ready};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -28,11 +28,11 @@ use tokio::{
 
 use crate::{
     Catalog, Database, Error,
-    ahead::{Ahead, NameAt, RunName},
+    ahead::{Ahead, CHANGED_MAX, NameAt, RunName},
     catalog::{Runs, Table, rules::Role},
     copy::{CHUNK_MAX, Chunk, Field, Position, ROW_MAX, Rows, Sum, Sums},
     cursor,
-    database::Tx,
+    database::{Tx, query},
     import::read_back,
     scope::Scope,
 };
@@ -307,15 +307,12 @@ impl Reading {
             }
         }
         if let Known::Gone(left) = &pass.runs
-            && !left.is_unchanged()
+            && left.changed() > 0
         {
-            self.tx.with_nested_loops().await?;
-            let all = "SELECT dag_id, run_id FROM {schema}.dag_run WHERE ";
-            let of = self.scope.of("dag_id", self.catalog.schema.by_bytes);
-            let all = format!("{}{of}", self.catalog.render(all));
-            pass.changed = left.changed(self.tx.rows("look for changed runs", &all).await?)?;
-            let changed = pass.changed.clone();
+            let changed = self.names_of_changed(left).await?;
+            pass.changed.clone_from(&changed);
             pass.runs = Known::Again;
+            self.tx.with_nested_loops().await?;
             for table in tables.iter().filter(|table| table.names_runs()) {
                 if !self.table(table, Runs::Named(&changed), &mut pass).await? {
                     return Ok(None);
@@ -325,6 +322,31 @@ impl Reading {
         }
         // Everything was read, and what was kept lies beyond it.
         Ok(pass.skip.is_none().then_some(pass))
+    }
+
+    /// Names of runs that went ahead and are not what they were, sorted.
+    async fn names_of_changed(&mut self, left: &Ahead) -> Result<Vec<RunName>, Error> {
+        let changed = left.changed();
+        if changed > CHANGED_MAX {
+            return Err(Error::AheadOutdated("too many runs changed"));
+        }
+        let of = self.scope.of("dag_id", self.catalog.schema.by_bytes);
+        let sql = format!("SELECT dag_id, run_id FROM {{schema}}.dag_run WHERE {of}");
+        let sql = self.catalog.render(&sql);
+        let failed = Error::of("look for runs that changed");
+        let names = query::<(String, String)>(&sql)
+            .fetch(&mut self.tx.connection)
+            .try_filter(|(dag_id, run_id)| ready(left.has_changed(dag_id, run_id)))
+            .map_ok(|(dag_id, run_id)| RunName { dag_id, run_id })
+            .try_collect();
+        let mut names: Vec<RunName> = names.await.map_err(failed)?;
+        names.sort_unstable();
+        // One that was removed has no name here by which the target could remove it.
+        if names.len() == changed {
+            Ok(names)
+        } else {
+            Err(Error::AheadOutdated("a run was removed"))
+        }
     }
 
     /// Reads a table. False where what was kept is not what is read.
