@@ -9,6 +9,7 @@ use std::{
     path::PathBuf,
     process::Stdio,
     str::FromStr as _,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -28,7 +29,8 @@ use airfleet_shard_agent::airflow::{
     metadata::Metadata,
 };
 use airfleet_transfer::{
-    Catalog, Database, Export, ExportOptions, Import, ImportOrder, Opened, Piece, Scope,
+    Ahead, Catalog, Database, Export, ExportOptions, Import, ImportOrder, Installed, Opened, Piece,
+    Scope,
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -53,10 +55,13 @@ const ENDS: [&str; 2] = ["AIRFLEET_BENCH_SOURCE", "AIRFLEET_BENCH_TARGET"];
 #[derive(Debug, Serialize, Deserialize)]
 struct Copied {
     seconds: f64,
-    installing_seconds: f64,
+    /// Of these, under seal.
+    sealed_seconds: f64,
+    /// Ahead, and under seal.
+    installing_seconds: [f64; 2],
     task_instances: i64,
     rows: i64,
-    bytes: i64,
+    bytes: [i64; 2],
     memory_mb: f64,
 }
 
@@ -78,6 +83,7 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
     progress(&format!("rows filled in {:.0?}", begun.elapsed()));
 
     let (mut ours, mut theirs, mut memory) = (Vec::new(), Vec::new(), 0.0_f64);
+    let mut sealed = Vec::new();
     let mut rows = 0;
     for round in 0..ROUNDS {
         let name = format!("ours_{round}");
@@ -91,6 +97,7 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
         progress(&format!("{found:?}"));
         rows = found.rows;
         ours.push(found.seconds);
+        sealed.push(found.sealed_seconds);
         memory = memory.max(found.memory_mb);
 
         let name = format!("theirs_{round}");
@@ -112,6 +119,7 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
         ("pg_dump | psql", speed(theirs)),
         Goal::AtLeast(0.5),
     ))?;
+    report.add(Figure::alone("move_copy.under_seal", median(sealed), "s", Goal::None))?;
     report.add(Figure::alone("move_copy.peak_memory", memory, "MB", Goal::AtMost(64.0)))?;
     shard.stop().await;
     Ok(())
@@ -148,26 +156,57 @@ async fn copied(source: &str, target: &str) -> Result<Copied> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// The process that copies: both ends, as two agents would be, with nothing between them.
+/// The process that copies: both ends, as two agents would be, with nothing between them. What has
+/// ended goes ahead, the rest as under seal.
 pub(crate) async fn measure_and_print() -> Result<()> {
     let [source, target] = ENDS.map(std::env::var);
     let (source, target) = (database(&source?)?, database(&target?)?);
     let scope = Scope::new("payments".parse()?, vec![PREFIX.to_owned()])?;
     let begun = Instant::now();
-    let catalog = Catalog::read(&target).await?;
+    let ahead = transfer((&source, &target), &scope, Part::Ahead, None).await?;
+    let sealed = Instant::now();
+    let rest = transfer((&source, &target), &scope, Part::Rest, ahead.ahead).await?;
+    let count = |table: &str| rest.installed.tables.iter().find(|sum| &*sum.table == table);
+    let copied = Copied {
+        seconds: begun.elapsed().as_secs_f64(),
+        sealed_seconds: sealed.elapsed().as_secs_f64(),
+        installing_seconds: [ahead.installing_seconds, rest.installing_seconds],
+        task_instances: count("task_instance").map_or(0, |sum| sum.rows),
+        rows: rest.installed.tables.iter().map(|sum| sum.rows).sum(),
+        bytes: [ahead.bytes, rest.bytes],
+        memory_mb: memory_mb(std::process::id(), "VmHWM")?,
+    };
+    println!("{}", serde_json::to_string(&copied)?);
+    Ok(())
+}
+
+/// A part that was transferred.
+struct Transferred {
+    installed: Installed,
+    ahead: Option<Ahead>,
+    installing_seconds: f64,
+    bytes: i64,
+}
+
+async fn transfer(
+    (source, target): (&Database, &Database),
+    scope: &Scope,
+    part: Part,
+    ahead: Option<Ahead>,
+) -> Result<Transferred> {
+    let catalog = Catalog::read(target).await?;
     let order = ImportOrder {
         move_id: "bench".parse()?,
-        part: Part::Rest,
+        part,
         attempt: 1,
         place: Seen { generation: Generation(1), revision: Revision(1) },
     };
-    let options =
-        ExportOptions { part: Part::Rest, history: History::Full, kept: None, ahead: None };
-    let Opened::Import(mut import) = Import::open(&target, &catalog, &scope, order).await? else {
+    let ahead = ahead.map(Arc::new);
+    let options = ExportOptions { part, history: History::Full, kept: None, ahead };
+    let Opened::Import(mut import) = Import::open(target, &catalog, scope, order).await? else {
         bail!("it was done before");
     };
-    let mut export =
-        Export::begin(&source, &Catalog::read(&source).await?, &scope, options).await?;
+    let mut export = Export::begin(source, &Catalog::read(source).await?, scope, options).await?;
     while let Some(piece) = export.next().await? {
         let Piece::Trailer(trailer) = piece else {
             import.take(piece).await?;
@@ -176,17 +215,8 @@ pub(crate) async fn measure_and_print() -> Result<()> {
         let bytes = import.bytes();
         let installing = Instant::now();
         let installed = import.install(trailer).await?;
-        let count = |table: &str| installed.tables.iter().find(|sum| &*sum.table == table);
-        let copied = Copied {
-            seconds: begun.elapsed().as_secs_f64(),
-            installing_seconds: installing.elapsed().as_secs_f64(),
-            task_instances: count("task_instance").map_or(0, |sum| sum.rows),
-            rows: installed.tables.iter().map(|sum| sum.rows).sum(),
-            bytes,
-            memory_mb: memory_mb(std::process::id(), "VmHWM")?,
-        };
-        println!("{}", serde_json::to_string(&copied)?);
-        return Ok(());
+        let installing_seconds = installing.elapsed().as_secs_f64();
+        return Ok(Transferred { installed, ahead: export.ahead(), installing_seconds, bytes });
     }
     bail!("rows without a trailer")
 }
