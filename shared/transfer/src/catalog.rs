@@ -131,8 +131,8 @@ impl Catalog {
         catalog
     }
 
-    /// Over names, types and order of all columns that travel, and the schema's revision. Two
-    /// shards with the same may exchange rows.
+    /// Over names, types and order of all columns that travel, the schema's revision, and how agents
+    /// of this version exchange rows. Two shards with the same may.
     pub fn digest(&self) -> &str {
         &self.digest
     }
@@ -400,7 +400,8 @@ fn in_order(
 
 fn digest(schema: &Schema, tables: &[Table]) -> String {
     let mut hasher = Sha256::new();
-    hasher.update(format!("airfleet-transfer 1\n{}\n", schema.revision));
+    // Another number where agents of two versions would not understand each other's rows.
+    hasher.update(format!("airfleet-transfer 2\n{}\n", schema.revision));
     let mut sorted: Vec<&Table> = tables.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     for table in sorted {

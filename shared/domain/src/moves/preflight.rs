@@ -125,9 +125,9 @@ codes! {
     /// The databases' schemas differ.
     SchemaRevisionDiffers = "SCHEMA_REVISION_DIFFERS", Blocks,
         "run airflow db migrate on the older shard";
-    /// The databases' columns differ although their revision does not.
+    /// The columns differ although the revision does not, or the agents exchange rows in other ways.
     SchemaDiffers = "SCHEMA_DIFFERS", Blocks,
-        "compare the two schemas; somebody changed one by hand";
+        "run agents of one version on both shards; if they are, somebody changed a schema by hand";
     /// There is something that the agent would leave behind.
     SchemaNotUnderstood = "SCHEMA_NOT_UNDERSTOOD", Blocks,
         "update the agents to a version that knows it";

@@ -82,7 +82,7 @@ impl ThisEnd {
         let options = ExportOptions { part: task.part, history: task.history, kept, ahead };
         let database = &self.mover.database;
         let mut export = Export::begin(database, &catalog, &self.scope, options).await?;
-        let mut bytes = 0;
+        let (mut bytes, mut keeps) = (0, false);
         let mut result = None;
         let mut trailer = None;
         loop {
@@ -96,11 +96,11 @@ impl ThisEnd {
                     return Err(error.into());
                 }
             };
-            if let Piece::Chunk(chunk) = &piece {
-                bytes += chunk.rows.len() as i64;
-            }
-            if let Piece::Trailer(all) = &piece {
-                trailer = Some(all.clone());
+            match &piece {
+                Piece::Begin { keeps_ahead, .. } => keeps = *keeps_ahead,
+                Piece::Chunk(chunk) => bytes += chunk.rows.len() as i64,
+                Piece::Trailer(all) => trailer = Some(all.clone()),
+                Piece::Table { .. } => {}
             }
             // A target that has everything already says so at once. What is left is read for its
             // sums alone.
@@ -146,7 +146,10 @@ impl ThisEnd {
                 self.mover.forget_ahead(&move_id).await;
                 self.end(End::Failed { code: obstacle.code, message: obstacle.message });
             }
-            (None, Some(Trailer { tables, marks, .. })) => {
+            (None, Some(Trailer { tables, marks, changed, .. })) => {
+                let (namespace, part, changed) =
+                    (self.namespace(), task.part.name(), changed.len());
+                tracing::info!(%namespace, part, bytes, keeps_ahead = keeps, changed, "rows were sent");
                 if let Some(ahead) = export.ahead() {
                     self.mover.went_ahead(&move_id, ahead, &tables).await;
                 }
