@@ -3,8 +3,8 @@
 //! # What holds
 //! - What arrives is kept in unlogged tables of a schema of its own, with how far it came, in one
 //!   transaction: a server that crashes forgets both, an agent that does forgets neither.
-//! - Nothing of Airflow's is touched before every chunk was checked, and every table has the rows
-//!   and the sum that the source told.
+//! - Nothing of Airflow's is touched before every chunk was checked, and every table that came whole
+//!   has the rows and the sum that the source told.
 //! - Installing is one transaction. It obeys only the order that was last obeyed, and only while
 //!   the fence is closed and every DAG is paused; it replaces whatever this shard had of the
 //!   namespace, but for what went ahead and did not change, reads back all in the form that it was
