@@ -347,15 +347,25 @@ impl Soak {
 
     /// Waits until a shard runs the namespace, and makes sure that the other one cannot.
     async fn is_run_by(&self, owner: usize) -> Result<()> {
-        self.shard(1 - owner).airflow.finds(RUNNING, "0").await?;
-        self.shard(owner).airflow.finds(RUNNING, &self.dags.to_string()).await?;
+        let finds = async |shard: usize, sql: &str, wanted: &str| {
+            eventually(LIMIT, async || {
+                // What broke may have ended Airflow's processes long after it did.
+                self.keep_airflows().await?;
+                let found = self.shard(shard).airflow.sql(sql).await?;
+                ensure!(found == wanted, "{}: {sql}: {found:?}, not {wanted:?}", SHARDS[shard]);
+                anyhow::Ok(())
+            })
+            .await
+        };
+        finds(1 - owner, RUNNING, "0").await?;
+        finds(owner, RUNNING, &self.dags.to_string()).await?;
         if self.user.is_some() {
             let now_us = Timestamp::now().as_microsecond();
             let ended = format!(
                 "SELECT count(*) > 0 FROM dag_run WHERE starts_with(dag_id, 'pay.') \
                  AND state = 'success' AND end_date > to_timestamp({now_us} / 1e6)"
             );
-            self.shard(owner).airflow.finds(&ended, "t").await?;
+            finds(owner, &ended, "t").await?;
         }
         Ok(())
     }
