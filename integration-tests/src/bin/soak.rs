@@ -8,7 +8,7 @@ use airfleet_integration_tests::soak::{
     fault::{Fault, PHASES, VICTIMS},
 };
 use airfleet_proto::moves::v1::MovePhase;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 use hdrhistogram::Histogram;
 use rand::{SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
@@ -20,7 +20,9 @@ use rand::{SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 #[command(after_help = "Examples:
   soak --moves 50                       fifty moves in a row, nothing breaks
   soak --moves 140 --faults all         each victim in each phase, before and after its effect
-  soak --moves 20 --faults all --seed 7 twenty of these, another choice")]
+  soak --moves 20 --faults all --seed 7 twenty of these, another choice
+  soak --moves 4 --faults all --only \"target's database killed\"
+                                        four of these, of one victim")]
 struct Arguments {
     /// How many moves, one after another.
     #[arg(long, default_value_t = 50)]
@@ -31,6 +33,9 @@ struct Arguments {
     /// Order of what breaks.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Of what breaks only that of which the words, as each move tells them, have this among them.
+    #[arg(long, default_value = "")]
+    only: String,
     /// How long a task of the long DAG takes. Seconds.
     #[arg(long, default_value_t = 15)]
     long_task: u64,
@@ -44,11 +49,14 @@ enum Faults {
     All,
 }
 
-/// All faults, in an order of the seed.
-fn faults(seed: u64) -> Vec<Fault> {
-    let mut all = Fault::all();
-    all.shuffle(&mut StdRng::seed_from_u64(seed));
-    all
+/// All faults that are called so, in an order of the seed.
+fn faults(seed: u64, only: &str) -> Result<Vec<Fault>> {
+    let mut faults = Fault::all();
+    faults.retain(|fault| fault.to_string().contains(only));
+    let first = Fault::all()[0];
+    ensure!(!faults.is_empty(), "no fault is called {only:?}; one is called \"{first}\"");
+    faults.shuffle(&mut StdRng::seed_from_u64(seed));
+    Ok(faults)
 }
 
 #[tokio::main]
@@ -56,7 +64,7 @@ async fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let faults = match arguments.faults {
         Faults::None => vec![],
-        Faults::All => faults(arguments.seed),
+        Faults::All => faults(arguments.seed, &arguments.only)?,
     };
     println!(
         "{} moves; {} victims, {} phases, {} faults in turn, seed {}",
