@@ -32,7 +32,7 @@ soak: setup ## Moves between two real Airflows under load; MOVES=140 FAULTS=all 
 	@cargo build --release --locked --bins -p airfleet-registry -p airfleet-router \
 		-p airfleet-shard-agent -p airfleet-integration-tests
 	"$${CARGO_TARGET_DIR:-target}/release/soak" --moves $(or $(MOVES),50) \
-		--faults $(or $(FAULTS),none) --seed $(or $(SEED),1)
+		--faults $(or $(FAULTS),none) --seed $(or $(SEED),1) $(if $(ONLY),--only "$(ONLY)")
 
 lint: ## Formatting, clippy, dependency rules, protocol style
 	@cargo fmt --all --check

@@ -13,7 +13,7 @@ use crate::progress;
 
 /// Moves that are measured.
 const MOVES: usize = 20;
-/// That run; one more is paused.
+/// DAGs that users let run; one more is paused.
 const DAGS: usize = 9;
 /// Runs of each DAG.
 const RUNS: usize = 200;
@@ -40,8 +40,8 @@ INSERT INTO dag_run (dag_id, run_id, run_type, state, logical_date, run_after, d
   data_interval_end, queued_at, start_date, end_date, clear_number, created_dag_version_id,
   triggered_by, updated_at, span_status, log_template_id)
 SELECT d.dag_id, 'manual__' || n, 'manual',
-  CASE WHEN d.is_paused AND n % 2 = 0 THEN 'queued' ELSE 'success' END, at.time, at.time, at.time, at.time, at.time,
-  at.time, at.time + interval '1 minute', 0, v.id, 'REST_API', now(), 'ended',
+  CASE WHEN d.is_paused AND n % 2 = 0 THEN 'queued' ELSE 'success' END, at.time, at.time, at.time,
+  at.time, at.time, at.time, at.time + interval '1 minute', 0, v.id, 'REST_API', now(), 'ended',
   (SELECT max(id) FROM log_template)
 FROM dag d JOIN dag_version v USING (dag_id), generate_series(1, RUNS) n,
   LATERAL (SELECT timestamptz '2026-01-01' + n * interval '1 hour' AS time) at
@@ -49,8 +49,8 @@ WHERE starts_with(d.dag_id, 'pay.') AND v.version_number = 1;
 INSERT INTO task_instance (id, task_id, dag_id, run_id, map_index, try_number, state, start_date,
   end_date, duration, pool, pool_slots, queue, priority_weight, operator, max_tries, hostname,
   unixname, dag_version_id, executor_config, updated_at)
-SELECT gen_random_uuid(), 't' || t, dag_id, run_id, -1, 1, nullif(state, 'queued'), start_date, end_date, 60,
-  'default_pool', 1, 'default', 1, 'EmptyOperator', 0, 'worker', 'airflow', created_dag_version_id,
+SELECT gen_random_uuid(), 't' || t, dag_id, run_id, -1, 1, nullif(state, 'queued'), start_date,
+  end_date, 60, 'default_pool', 1, 'default', 1, 'EmptyOperator', 0, 'worker', 'airflow', created_dag_version_id,
   '\x80047d942e'::bytea, now()
 FROM dag_run, generate_series(1, 5) t WHERE starts_with(dag_id, 'pay.') AND run_type = 'manual';
 INSERT INTO xcom (dag_run_id, task_id, map_index, key, dag_id, run_id, value, timestamp)

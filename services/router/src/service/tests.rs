@@ -515,7 +515,7 @@ async fn a_source_that_is_given_up_is_recorded_with_who_and_why() {
                 };
                 target.inspected(question.namespace, question.number, found);
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            target.woken().await;
         }
     };
     let asking = async {
