@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-packages=(common registry router moves placement agent)
+packages=(common registry router moves dags placement agent)
 proto=../../proto
 target=src
 case "${1:-}" in

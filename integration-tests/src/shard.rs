@@ -4,7 +4,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -17,7 +16,7 @@ use airfleet_proto::{
 };
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tokio::{process::Command, sync::OnceCell};
+use tokio::process::Command;
 
 use crate::{
     eventually,
@@ -88,18 +87,6 @@ impl Airflow {
         Ok(postgres.query(database, sql).await?.trim().to_owned())
     }
 
-    /// The way to its REST API, for somebody who does not hold it.
-    pub fn door(&self) -> Door {
-        let (name, password) = self.shard.admin();
-        let login = serde_json::json!({ "username": name, "password": password });
-        Door {
-            url: self.shard.api_url(),
-            login,
-            token: Arc::default(),
-            client: self.client.clone(),
-        }
-    }
-
     /// Waits until a query gives this.
     pub async fn finds(&self, sql: &str, wanted: &str) -> Result<()> {
         eventually(LIMIT, async || {
@@ -108,33 +95,6 @@ impl Airflow {
             anyhow::Ok(())
         })
         .await
-    }
-}
-
-/// A way to the REST API of an Airflow. Clones are the same.
-#[derive(Debug, Clone)]
-pub struct Door {
-    url: String,
-    login: Value,
-    token: Arc<OnceCell<String>>,
-    client: reqwest::Client,
-}
-
-impl Door {
-    /// Posts something; answers what Airflow said of it.
-    pub async fn post(&self, path: &str, body: &Value) -> Result<reqwest::StatusCode> {
-        let token = self.token.get_or_try_init(async || {
-            let asked = self.client.post(format!("{}/auth/token", self.url)).json(&self.login);
-            let answer: Value = asked.send().await?.error_for_status()?.json().await?;
-            anyhow::Ok(answer["access_token"].as_str().context("no token")?.to_owned())
-        });
-        let request = self
-            .client
-            .post(format!("{}/api/v2/{path}", self.url))
-            .bearer_auth(token.await?)
-            .timeout(Duration::from_mins(1))
-            .json(body);
-        Ok(request.send().await?.status())
     }
 }
 
@@ -246,6 +206,8 @@ impl Fleet {
             ("router.endpoints", endpoints.join(",")),
             ("airflow.metadata_url", shard.metadata_url()),
             ("airflow.api_url", shard.api_url()),
+            ("airflow.api_username", shard.admin().0.to_owned()),
+            ("airflow.api_password", shard.admin().1.to_owned()),
             ("airflow.dags_folder", DAGS_FOLDER.to_owned()),
             ("broker.url", shard.broker_url().context("no broker")?),
             ("delivery.dags_folder", shard.dags_folder().display().to_string()),

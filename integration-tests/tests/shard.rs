@@ -48,6 +48,7 @@ fn empty(dag_id: &str, queue: &str) -> String {
 async fn a_shard_does_what_manifests_say() -> Result<()> {
     let mut fleet = Fleet::boot(&FleetOptions::default()).await?;
     a_namespace_with_a_bundle_runs(&fleet).await?;
+    users_change_dags_by_the_fleets_api(&fleet).await?;
     a_change_of_the_manifest_changes_the_shard(&fleet).await?;
     what_belongs_elsewhere_cannot_be_unpaused(&fleet).await?;
     what_is_too_old_goes(&fleet).await?;
@@ -83,6 +84,59 @@ async fn a_namespace_with_a_bundle_runs(fleet: &Fleet) -> Result<()> {
     fleet.says(&["namespace", "describe", "pay"], &["active", "shard-a", "ROLE_REACHED"]).await?;
     let events = fleet.says(&["namespace", "events", "pay"], &["RELEASE_SWITCHED"]).await?;
     ensure!(!events.contains("hunter2"));
+    Ok(())
+}
+
+/// Runs are triggered and cleared, DAGs paused and unpaused, by `airfleet` and in Airflow's words.
+async fn users_change_dags_by_the_fleets_api(fleet: &Fleet) -> Result<()> {
+    let airflow = &fleet.shards[0].airflow;
+    let trigger = ["dag", "trigger", "pay.once", "--run-id", "asked", "--note", "late file"];
+    let when = ["--logical-date", "2026-01-02T03:04:05Z", "--conf", r#"{"day": 1}"#];
+    let asked = [&trigger[..], &when[..]].concat();
+    fleet.says(&asked, &["dag/pay.once run asked triggered on shard-a, queued"]).await?;
+    // Again it is the same run.
+    fleet.says(&asked, &["run asked was there before on shard-a"]).await?;
+    let run = airflow.get("dags/pay.once/dagRuns/asked").await?;
+    ensure!(run["note"] == "late file" && run["conf"]["day"] == 1, "{run}");
+    ensure!(run["logical_date"].to_string().contains("2026-01-02T03:04:05"), "{run}");
+    let succeeds = async |tries: i64| {
+        let sql = format!(
+            "SELECT count(*) FROM task_instance WHERE run_id = 'asked' AND state = 'success' \
+             AND try_number = {tries}"
+        );
+        airflow.finds(&sql, "1").await
+    };
+    succeeds(1).await?;
+    let clear = ["dag", "clear", "pay.once", "asked"];
+    let failed = [&clear[..], &["--only-failed"]].concat();
+    fleet.says(&failed, &["0 task instances cleared on shard-a"]).await?;
+    let told = fleet.airfleet(&[&clear[..], &["--task", "tell", "-o", "json"]].concat()).await?;
+    let told: Value = serde_json::from_str(&told)?;
+    ensure!(told["cleared"] == 1 && told["shard"] == "shard-a", "{told}");
+    succeeds(2).await?;
+
+    let paused = "SELECT is_paused FROM dag WHERE dag_id = 'pay.once'";
+    for (word, state) in [("pause", "t"), ("pause", "t"), ("unpause", "f")] {
+        fleet.says(&["dag", word, "pay.once"], &[&format!("dag/pay.once {word}d on")]).await?;
+        ensure!(airflow.sql(paused).await? == state, "{word}");
+    }
+
+    // What is refused is told in one line, and nothing is done.
+    let before = airflow.sql("SELECT count(*) FROM dag_run").await?;
+    for (wrong, why) in [
+        (vec!["dag", "trigger", "nobodys"], "no namespace owns the dag_id"),
+        (vec!["dag", "trigger", "pay.nothing"], "pay.nothing on shard-a: "),
+        (vec!["dag", "clear", "pay.once", "none"], "NOT_FOUND"),
+        (vec!["dag", "trigger", "pay.once", "--conf", "[]"], "must be a JSON object"),
+        (vec!["dag", "trigger", "pay.once", "--run-id", "a/../b"], "AIRFLOW_REFUSED"),
+        // Another run has the logical date.
+        ([&["dag", "trigger", "pay.once"], &when[..]].concat(), "AIRFLOW_REFUSED"),
+    ] {
+        let refused = fleet.airfleet(&wrong).await;
+        let told = refused.err().with_context(|| format!("{wrong:?} was done"))?.to_string();
+        ensure!(told.contains(why), "{wrong:?}: {told}");
+    }
+    ensure!(airflow.sql("SELECT count(*) FROM dag_run").await? == before);
     Ok(())
 }
 

@@ -36,6 +36,9 @@ async fn moves_under_load_lose_nothing_and_double_nothing() -> Result<()> {
         moved += usize::from(phase == MovePhase::Done);
     }
     ensure!(moved >= 4, "only {moved} moves came to their end");
+    // What users asked for came in between, too.
+    let refusals = soak.refusals();
+    ensure!(refusals.contains_key("NAMESPACE_MOVING"), "{refusals:?}");
     let evidence = soak.finish().await?;
     let findings = soak.judge(&evidence);
     ensure!(findings.is_empty(), "{findings:#?}");

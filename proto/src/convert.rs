@@ -4,6 +4,7 @@
 //! domain's own validation to say. Outwards, `From` never fails. What only the registry knows of
 //! an entry (uid, etag, revision, times) is left unset here.
 
+pub mod dags;
 mod workload;
 
 use airfleet_domain::{

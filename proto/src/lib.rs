@@ -38,6 +38,14 @@ pub mod moves {
         include!("gen/airfleet.moves.v1.rs");
     }
 }
+/// Changes to DAGs and their runs, served by the router.
+#[allow(missing_docs, clippy::pedantic, clippy::all)]
+pub mod dags {
+    /// `airfleet.dags.v1`.
+    pub mod v1 {
+        include!("gen/airfleet.dags.v1.rs");
+    }
+}
 /// Plans and explanations of placement, served by the router.
 #[allow(missing_docs, clippy::pedantic, clippy::all)]
 pub mod placement {

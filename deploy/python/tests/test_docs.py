@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PAGES = [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/runbooks/*.md"), *ROOT.glob("examples/**/*.md")]
 COMMAND = re.compile(r"(?:^|[`$(] ?)airfleet ((?:[a-z]+ ?)+)(.*)", re.MULTILINE)
 FLAG = re.compile(r"(?<![\w-])(--[a-z][a-z-]+)")
-GROUPS = ("namespace", "shard", "config", "plan", "rebalance", "move")
+GROUPS = ("namespace", "shard", "config", "plan", "rebalance", "move", "dag")
 
 
 def test_commands_and_flags_in_the_documentation_exist(binary: Path) -> None:

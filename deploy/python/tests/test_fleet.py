@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import threading
+import time
 import uuid
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -261,9 +264,28 @@ def test_what_speaks_against_a_move_is_told_and_nothing_is_moved(client: airflee
     for ask in (client.get_move, client.abort_move):
         with pytest.raises(airfleet.NotFound):
             ask(placed.name)
-    owner = client.batch_resolve([f"{placed.prefixes[0]}daily"])[0]
+    daily = f"{placed.prefixes[0]}daily"
+    owner = client.batch_resolve([daily])[0]
     assert owner is not None
     assert (owner.shard, owner.retry_after) == (before.shard, 0.0)
+    # Nobody speaks for the shard: it is asked again until the time is over, and nothing is done.
+    changes: list[Callable[[str, float], object]] = [
+        lambda dag_id, timeout: client.trigger_dag(dag_id, conf={"day": 1}, timeout=timeout),
+        lambda dag_id, timeout: client.clear_dag_run(dag_id, "asked", timeout=timeout),
+        lambda dag_id, timeout: client.pause_dag(dag_id, timeout=timeout),
+        lambda dag_id, timeout: client.unpause_dag(dag_id, timeout=timeout),
+    ]
+    for change in changes:
+        began = time.monotonic()
+        with pytest.raises(airfleet.Unavailable) as away:
+            change(daily, 1.5)
+        assert away.value.reason == "AGENT_AWAY"
+        assert away.value.retry_after == 1.0
+        assert time.monotonic() - began > 1.0, "it was asked twice"
+        with pytest.raises(airfleet.NotFound):
+            change("nobodys.daily", 5.0)
+    with pytest.raises(ValueError, match="time zone"):
+        client.trigger_dag(daily, logical_date=datetime(2026, 1, 1))
 
 
 def test_watches_and_calls_survive_a_kill_of_the_control_plane(own_plane: ControlPlane) -> None:

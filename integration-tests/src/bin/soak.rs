@@ -99,6 +99,9 @@ async fn main() -> Result<ExitCode> {
         evidence.asked.len(),
         evidence.effects.len()
     );
+    let refusals = soak.refusals();
+    let refusals: Vec<_> = refusals.iter().map(|(why, count)| format!("{why} {count}")).collect();
+    println!("users were told to ask again: {}", refusals.join(", "));
     if !dark_ms.is_empty() {
         let at = |quantile| dark_ms.value_at_quantile(quantile) as f64 / 1e3;
         println!(

@@ -1,5 +1,5 @@
 //! Moves between two real Airflows, there and back, while a namespace of six kinds of DAG runs,
-//! neighbours run on both shards, users trigger runs, and things break.
+//! neighbours run on both shards, users trigger runs and pause DAGs, and things break.
 //!
 //! [`Soak`] drives and breaks; it keeps no account of what should be. What came of it is read from
 //! both metadata databases and from lines that tasks leave outside of Airflow, and judged by
@@ -40,6 +40,7 @@ use tempfile::TempPath;
 use tokio::{task::JoinHandle, time::interval};
 use tonic::transport::Channel;
 
+pub use self::user::Refusals;
 use self::{
     checker::{Effect, Evidence, Expected, Finding, Run},
     fault::Fault,
@@ -84,6 +85,8 @@ pub struct Soak {
     effects: TempPath,
     /// Runs that were asked for and taken on.
     asked: Arc<Mutex<Vec<(String, String)>>>,
+    /// Why users were refused for now.
+    refusals: Arc<Mutex<Refusals>>,
     /// Whether users are to go on asking.
     asking: Arc<AtomicBool>,
     user: Option<JoinHandle<()>>,
@@ -135,7 +138,7 @@ impl Soak {
         let runs = "SELECT count(DISTINCT dag_id) >= 3 FROM dag_run \
                     WHERE starts_with(dag_id, 'pay.') AND state = 'success'";
         soak.shard(soak.owner().await?).airflow.finds(runs, "t").await?;
-        soak.user = Some(tokio::spawn(soak.user().ask_for_runs()));
+        soak.user = Some(tokio::spawn(soak.user().ask()));
         soak.say("both shards run, and the namespace on one of them");
         Ok(soak)
     }
@@ -148,7 +151,14 @@ impl Soak {
             shards: SHARDS.to_vec(),
             absent: vec![],
             routers: 2,
-            environment: vec![("SOAK_EFFECTS", effects.display().to_string())],
+            environment: vec![
+                ("SOAK_EFFECTS", effects.display().to_string()),
+                // Of a task that a scheduler was killed over, after it noted that it is queued and
+                // before it told Celery, Airflow makes another one only after this: ten minutes,
+                // unless told. A drain waits for that.
+                ("AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT", "180".to_owned()),
+                ("AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL", "15".to_owned()),
+            ],
             // A machine with two cores and two Airflows is late now and then.
             agents: [
                 ("thresholds.lateness_max", "1h"),
@@ -166,6 +176,7 @@ impl Soak {
             dags: 0,
             effects,
             asked: Arc::default(),
+            refusals: Arc::default(),
             asking: Arc::new(AtomicBool::new(true)),
             user: None,
             leader: 0,
@@ -201,8 +212,8 @@ impl Soak {
     fn user(&self) -> User {
         User {
             routers: self.channels(),
-            shards: self.fleet.shards.iter().map(|shard| shard.airflow.door()).collect(),
             asked: self.asked.clone(),
+            refusals: self.refusals.clone(),
             asking: self.asking.clone(),
         }
     }
@@ -504,6 +515,11 @@ impl Soak {
         let excused =
             |found: &Finding| self.may_repeat && matches!(found, Finding::Repeated { .. });
         checker::check(evidence).into_iter().filter(|found| !excused(found)).collect()
+    }
+
+    /// Why users were refused for now, and how often.
+    pub fn refusals(&self) -> Refusals {
+        self.refusals.lock().expect("nobody panics").clone()
     }
 
     /// Runs SQL in the metadata database of a shard.

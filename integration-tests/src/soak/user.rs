@@ -1,6 +1,7 @@
-//! Somebody who triggers runs.
+//! Somebody who changes DAGs by the fleet's own API, whatever is moved meanwhile.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -8,70 +9,101 @@ use std::{
     time::Duration,
 };
 
-use airfleet_proto::router::v1::{
-    AssignmentState, ResolveRequest, ResolveResponse, resolve_request::Target,
-    router_service_client::RouterServiceClient,
+use airfleet_proto::{
+    dags::v1::{
+        PauseDagRequest, TriggerDagRequest, UnpauseDagRequest, dag_service_client::DagServiceClient,
+    },
+    router::v1::{
+        ResolveRequest, ResolveResponse, resolve_request::Target,
+        router_service_client::RouterServiceClient,
+    },
 };
+use airfleet_runtime::status::Problem;
 use anyhow::Result;
-use serde_json::json;
 use tokio::time::{interval, sleep};
-use tonic::transport::Channel;
+use tonic::{Response, Status, transport::Channel};
 
-use super::{first_answer, number_of};
-use crate::shard::Door;
+use super::first_answer;
 
-/// Somebody who triggers runs, as docs/moves.md asks of clients: not while the namespace is moving.
+/// Why requests were refused for now, and how often.
+pub type Refusals = BTreeMap<String, usize>;
+
+/// Triggers runs, and pauses and unpauses a DAG.
 pub(super) struct User {
     pub(super) routers: Vec<Channel>,
-    pub(super) shards: Vec<Door>,
+    /// Runs that were taken on.
     pub(super) asked: Arc<Mutex<Vec<(String, String)>>>,
+    pub(super) refusals: Arc<Mutex<Refusals>>,
     pub(super) asking: Arc<AtomicBool>,
 }
 
 impl User {
-    pub(super) async fn ask_for_runs(self) {
+    pub(super) async fn ask(self) {
         let mut pauses = interval(Duration::from_secs(7));
         let mut number = 0;
         while self.asking.load(Ordering::SeqCst) {
             pauses.tick().await;
             number += 1;
             let dag_id = if number % 4 == 0 { "pay.long" } else { "pay.manual" };
-            let run_id = format!("asked-{number}");
-            // One that is in doubt is asked for again, under the same name, until it is certain.
-            while self.asking.load(Ordering::SeqCst) {
-                if self.ask_for(dag_id, &run_id).await.unwrap_or(false) {
-                    let mut asked = self.asked.lock().expect("nobody panics");
-                    asked.push((dag_id.to_owned(), run_id));
-                    break;
-                }
-                sleep(Duration::from_millis(500)).await;
+            let (dag_id, run_id) = (dag_id.to_owned(), format!("asked-{number}"));
+            let trigger = TriggerDagRequest {
+                dag_id: dag_id.clone(),
+                run_id: run_id.clone(),
+                ..TriggerDagRequest::default()
+            };
+            let taken = self.until_taken(|router| {
+                let trigger = trigger.clone();
+                async move { DagServiceClient::new(router).trigger_dag(trigger).await }
+            });
+            if taken.await {
+                self.asked.lock().expect("nobody panics").push((dag_id, run_id));
+            }
+            if number % 3 == 0 {
+                self.pause_for_a_moment("pay.manual").await;
             }
         }
     }
 
-    /// Whether a shard has the run now.
-    async fn ask_for(&self, dag_id: &str, run_id: &str) -> Result<bool> {
-        let found = resolve(&self.routers, dag_id).await?;
-        if found.state() != AssignmentState::Assigned {
-            return Ok(false);
+    /// What is unpaused at last has to be so on whichever shard has it then.
+    async fn pause_for_a_moment(&self, dag_id: &str) {
+        let pause = PauseDagRequest { dag_id: dag_id.to_owned() };
+        let unpause = UnpauseDagRequest { dag_id: dag_id.to_owned() };
+        self.until_taken(|router| {
+            let pause = pause.clone();
+            async move { DagServiceClient::new(router).pause_dag(pause).await }
+        })
+        .await;
+        self.until_taken(|router| {
+            let unpause = unpause.clone();
+            async move { DagServiceClient::new(router).unpause_dag(unpause).await }
+        })
+        .await;
+    }
+
+    /// Asks each router in turn, until one takes it on; whether one did. One that is in doubt is
+    /// asked for again until it is certain.
+    async fn until_taken<T, F>(&self, ask: impl Fn(Channel) -> F) -> bool
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        while self.asking.load(Ordering::SeqCst) {
+            for router in &self.routers {
+                let problem = match ask(router.clone()).await {
+                    Ok(_) => return true,
+                    Err(status) => Problem::from(&status),
+                };
+                let mut refusals = self.refusals.lock().expect("nobody panics");
+                *refusals.entry(problem.reason).or_default() += 1;
+            }
+            sleep(Duration::from_millis(500)).await;
         }
-        let path = format!("dags/{dag_id}/dagRuns");
-        let body = json!({ "dag_run_id": run_id, "logical_date": null, "conf": {} });
-        let shard = &self.shards[number_of(&found.shard)?];
-        let status = shard.post(&path, &body).await?;
-        // It has it already: the answer to an earlier call was lost.
-        Ok(status.is_success() || status == reqwest::StatusCode::CONFLICT)
+        false
     }
 }
 
-/// Where a namespace or a DAG is.
-pub(super) async fn resolve(routers: &[Channel], name: &str) -> Result<ResolveResponse> {
-    let target = if name.contains('.') {
-        Target::DagId(name.to_owned())
-    } else {
-        Target::Namespace(name.to_owned())
-    };
-    let request = ResolveRequest { target: Some(target) };
+/// Where a namespace is.
+pub(super) async fn resolve(routers: &[Channel], namespace: &str) -> Result<ResolveResponse> {
+    let request = ResolveRequest { target: Some(Target::Namespace(namespace.to_owned())) };
     first_answer(routers, |channel| {
         let request = request.clone();
         async move { RouterServiceClient::new(channel).resolve(request).await }

@@ -4,11 +4,12 @@ use std::{fs, path::Path};
 
 use prost::Message as _;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "airfleet/common/v1/common.proto",
     "airfleet/registry/v1/registry.proto",
     "airfleet/router/v1/router.proto",
     "airfleet/moves/v1/moves.proto",
+    "airfleet/dags/v1/dags.proto",
     "airfleet/placement/v1/placement.proto",
     "airfleet/agent/v1/agent.proto",
 ];

@@ -3,7 +3,7 @@
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AttachRequest {
     /// What it says.
-    #[prost(oneof = "attach_request::Message", tags = "1, 2, 3, 5, 6")]
+    #[prost(oneof = "attach_request::Message", tags = "1, 2, 3, 5, 6, 7")]
     pub message: ::core::option::Option<attach_request::Message>,
 }
 /// Nested message and enum types in `AttachRequest`.
@@ -28,13 +28,16 @@ pub mod attach_request {
         /// Answers an Inspect.
         #[prost(message, tag = "6")]
         Inspection(super::Inspection),
+        /// Answers a DagChange.
+        #[prost(message, tag = "7")]
+        DagChangeResult(super::DagChangeResult),
     }
 }
 /// What the router says.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AttachResponse {
     /// What it says.
-    #[prost(oneof = "attach_response::Message", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "attach_response::Message", tags = "1, 2, 3, 4, 5, 6")]
     pub message: ::core::option::Option<attach_response::Message>,
 }
 /// Nested message and enum types in `AttachResponse`.
@@ -57,6 +60,9 @@ pub mod attach_response {
         /// Asks what the agent finds on its shard for a move.
         #[prost(message, tag = "5")]
         Inspect(super::Inspect),
+        /// Asks for something to be changed on the shard, for a user.
+        #[prost(message, tag = "6")]
+        DagChange(super::DagChange),
     }
 }
 /// Says who the agent is.
@@ -466,6 +472,121 @@ pub struct Inspection {
     /// What keeps the agent from taking part in moves, in words.
     #[prost(string, repeated, tag = "21")]
     pub obstacles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Asks an agent to change something on its shard, for a user. It is done only while the shard is
+/// ACTIVE for the namespace at that generation, and the namespace stays so until it is done: an agent
+/// gives a namespace up only after what it has begun for it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DagChange {
+    /// Comes back in the answer.
+    #[prost(int64, tag = "1")]
+    pub number: i64,
+    /// The namespace.
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Generation of its assignment.
+    #[prost(int64, tag = "3")]
+    pub generation: i64,
+    /// The DAG.
+    #[prost(string, tag = "4")]
+    pub dag_id: ::prost::alloc::string::String,
+    /// Nobody waits for it any longer than this: it is not begun later. Milliseconds.
+    #[prost(int64, tag = "5")]
+    pub patience_ms: i64,
+    /// What to change.
+    #[prost(oneof = "dag_change::Change", tags = "6, 7, 8")]
+    pub change: ::core::option::Option<dag_change::Change>,
+}
+/// Nested message and enum types in `DagChange`.
+pub mod dag_change {
+    /// What to change.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Change {
+        /// Makes a run.
+        #[prost(message, tag = "6")]
+        Trigger(super::DagTrigger),
+        /// Has tasks of a run run again.
+        #[prost(message, tag = "7")]
+        Clear(super::DagClear),
+        /// Pauses the DAG, or lifts that.
+        #[prost(bool, tag = "8")]
+        Paused(bool),
+    }
+}
+/// A run to be made.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DagTrigger {
+    /// Its id. Where there is one of that id, that is the answer.
+    #[prost(string, tag = "1")]
+    pub run_id: ::prost::alloc::string::String,
+    /// What it is given: a JSON object, or empty.
+    #[prost(string, tag = "2")]
+    pub conf_json: ::prost::alloc::string::String,
+    /// Its logical date; none where it is unset.
+    #[prost(message, optional, tag = "3")]
+    pub logical_date: ::core::option::Option<::prost_types::Timestamp>,
+    /// Kept with it.
+    #[prost(string, tag = "4")]
+    pub note: ::prost::alloc::string::String,
+}
+/// Tasks to run again.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DagClear {
+    /// The run.
+    #[prost(string, tag = "1")]
+    pub run_id: ::prost::alloc::string::String,
+    /// Only tasks that failed.
+    #[prost(bool, tag = "2")]
+    pub only_failed: bool,
+    /// Only these; all where it is empty.
+    #[prost(string, repeated, tag = "3")]
+    pub task_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// What came of a DagChange.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DagChangeResult {
+    /// That of the DagChange.
+    #[prost(int64, tag = "1")]
+    pub number: i64,
+    /// What came of it.
+    #[prost(oneof = "dag_change_result::Result", tags = "2, 3")]
+    pub result: ::core::option::Option<dag_change_result::Result>,
+}
+/// Nested message and enum types in `DagChangeResult`.
+pub mod dag_change_result {
+    /// What came of it.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Result {
+        /// It is done.
+        #[prost(message, tag = "2")]
+        Done(super::DagChangeDone),
+        /// It is not, or it is not known whether it is.
+        #[prost(message, tag = "3")]
+        Failed(super::DagChangeFailure),
+    }
+}
+/// A change that is done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DagChangeDone {
+    /// State of the run, as Airflow says it. With a trigger only.
+    #[prost(string, tag = "1")]
+    pub run_state: ::prost::alloc::string::String,
+    /// Whether there was such a run before. With a trigger only.
+    #[prost(bool, tag = "2")]
+    pub existed: bool,
+    /// Task instances that were cleared. With a clear only. Count.
+    #[prost(int64, tag = "3")]
+    pub cleared: i64,
+}
+/// Why a change is not done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DagChangeFailure {
+    /// Which kind of failure.
+    #[prost(enumeration = "DagChangeTrouble", tag = "1")]
+    pub trouble: i32,
+    /// One line for people: what is wrong and what to do.
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
 }
 /// What one end of a transfer says.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1140,6 +1261,59 @@ impl TransferState {
             "TRANSFER_STATE_RUNNING" => Some(Self::Running),
             "TRANSFER_STATE_DONE" => Some(Self::Done),
             "TRANSFER_STATE_FAILED" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+/// Kinds of failure of a DagChange. In all but the last nothing was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum DagChangeTrouble {
+    /// Never sent.
+    Unspecified = 0,
+    /// The shard is not ACTIVE for the namespace at that generation (any more, or yet).
+    NotActive = 1,
+    /// Too many changes are under way.
+    Busy = 2,
+    /// Airflow, or its metadata database, does not answer.
+    Away = 3,
+    /// The agent is not set up to change anything, or its login is refused.
+    NotSetUp = 4,
+    /// Airflow knows no such DAG, run or task.
+    NotFound = 5,
+    /// Airflow does not take it.
+    Refused = 6,
+    /// No answer came, or one that does not say whether it was done.
+    InDoubt = 7,
+}
+impl DagChangeTrouble {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DAG_CHANGE_TROUBLE_UNSPECIFIED",
+            Self::NotActive => "DAG_CHANGE_TROUBLE_NOT_ACTIVE",
+            Self::Busy => "DAG_CHANGE_TROUBLE_BUSY",
+            Self::Away => "DAG_CHANGE_TROUBLE_AWAY",
+            Self::NotSetUp => "DAG_CHANGE_TROUBLE_NOT_SET_UP",
+            Self::NotFound => "DAG_CHANGE_TROUBLE_NOT_FOUND",
+            Self::Refused => "DAG_CHANGE_TROUBLE_REFUSED",
+            Self::InDoubt => "DAG_CHANGE_TROUBLE_IN_DOUBT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DAG_CHANGE_TROUBLE_UNSPECIFIED" => Some(Self::Unspecified),
+            "DAG_CHANGE_TROUBLE_NOT_ACTIVE" => Some(Self::NotActive),
+            "DAG_CHANGE_TROUBLE_BUSY" => Some(Self::Busy),
+            "DAG_CHANGE_TROUBLE_AWAY" => Some(Self::Away),
+            "DAG_CHANGE_TROUBLE_NOT_SET_UP" => Some(Self::NotSetUp),
+            "DAG_CHANGE_TROUBLE_NOT_FOUND" => Some(Self::NotFound),
+            "DAG_CHANGE_TROUBLE_REFUSED" => Some(Self::Refused),
+            "DAG_CHANGE_TROUBLE_IN_DOUBT" => Some(Self::InDoubt),
             _ => None,
         }
     }

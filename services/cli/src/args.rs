@@ -7,8 +7,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::{
-    apply, capacity, dev, diff, explain, moves, namespace, plan, rebalance, resolve, screen::Color,
-    shard, simulate, watch,
+    apply, capacity, dag, dev, diff, explain, moves, namespace, plan, rebalance, resolve,
+    screen::Color, shard, simulate, watch,
 };
 
 /// Control a fleet of Airflow clusters: say which namespaces there are, see which shard owns them.
@@ -112,6 +112,9 @@ pub enum Command {
     Resolve(resolve::Args),
     /// Say why a namespace is where it is
     Explain(explain::Args),
+    /// Trigger, clear, pause and unpause DAGs, wherever they are
+    #[command(subcommand, alias = "dags", arg_required_else_help = true)]
+    Dag(dag::Command),
     /// Move a namespace to another shard, live
     #[command(subcommand, alias = "moves", arg_required_else_help = true)]
     Move(moves::Command),
@@ -302,6 +305,10 @@ mod tests {
             "airfleet move describe payments",
             "airfleet move watch payments",
             "airfleet move abort payments --reason why",
+            "airfleet dag trigger pay.daily --run-id r --conf {} --logical-date 2026-01-31T00:00:00Z",
+            "airfleet dag clear pay.daily r --only-failed --task a --task b --timeout 0",
+            "airfleet dag pause pay.daily pay.hourly -o json",
+            "airfleet dag unpause pay.daily",
             "airfleet rebalance freeze --reason audit",
             "airfleet capacity -o json",
             "airfleet simulate --namespaces 1000 --shards 10 --days 3 --lose-zone 1:region-0-zone-0",

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use airfleet_proto::{
+    dags::v1::dag_service_client::DagServiceClient,
     moves::v1::move_service_client::MoveServiceClient,
     placement::v1::placement_service_client::PlacementServiceClient,
     registry::v1::registry_service_client::RegistryServiceClient,
@@ -31,6 +32,11 @@ pub type Placement = Service<PlacementServiceClient<Transport>>;
 
 /// The router, asked about moves.
 pub type Moves = Service<MoveServiceClient<Transport>>;
+
+/// The router, asked to change DAGs.
+pub type Dags = Service<DagClient>;
+/// What it is asked with.
+pub type DagClient = DagServiceClient<Transport>;
 
 /// A service with all its replicas.
 pub struct Service<C> {
@@ -72,6 +78,11 @@ pub fn moves(config: &ClientConfig, timeout: Duration) -> Result<Moves> {
     Service::new("router", config, timeout, |transport| {
         MoveServiceClient::new(transport).max_decoding_message_size(ANSWER_MAX_BYTES)
     })
+}
+
+/// The router at its configured place, asked to change DAGs.
+pub fn dags(config: &ClientConfig, timeout: Duration) -> Result<Dags> {
+    Service::new("router", config, timeout, DagServiceClient::new)
 }
 
 /// A new id for a request, so that the service knows a repeated one.
@@ -121,7 +132,16 @@ impl<C> Service<C> {
         &self,
         call: impl AsyncFn(C) -> Result<Response<T>, Status>,
     ) -> Result<T, Problem> {
-        self.answer(Retry::Idempotent, &call).await
+        self.ask(Retry::Idempotent, &call).await
+    }
+
+    /// Calls a method, repeats what `retry` lets it, and leaves what it refuses to the caller.
+    pub async fn ask<T>(
+        &self,
+        retry: Retry,
+        call: &impl AsyncFn(C) -> Result<Response<T>, Status>,
+    ) -> Result<T, Problem> {
+        self.answer(retry, call).await
     }
 
     /// Opens a stream.

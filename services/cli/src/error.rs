@@ -213,6 +213,12 @@ fn hint(endpoint: &str, problem: &Problem) -> Option<String> {
         reason::RATE_LIMITED | reason::OVERLOADED | reason::TOO_MANY_STREAMS => {
             "wait a moment and try again".into()
         }
+        "NAMESPACE_MOVING" => {
+            "`airfleet move list` says how far it is; --timeout says how long to wait for it".into()
+        }
+        "CHANGE_IN_DOUBT" => {
+            "look at the run or the DAG in its shard's Airflow before you repeat it".into()
+        }
         "" => transport_hint(endpoint, problem)?,
         _ => return None,
     };

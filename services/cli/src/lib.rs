@@ -11,6 +11,7 @@ pub mod args;
 pub mod capacity;
 pub mod client;
 pub mod config;
+pub mod dag;
 pub mod dev;
 pub mod diff;
 pub mod document;
@@ -96,6 +97,7 @@ async fn run(cli: Cli, screen: &mut Screen) -> Result<Exit> {
         Command::Shard(command) => shard::run(&mut Session::start(screen, flags)?, command).await,
         Command::Resolve(args) => resolve::run(&mut Session::start(screen, flags)?, args).await,
         Command::Explain(args) => explain::run(&mut Session::start(screen, flags)?, args).await,
+        Command::Dag(command) => dag::run(&mut Session::start(screen, flags)?, command).await,
         Command::Move(command) => moves::run(&mut Session::start(screen, flags)?, command).await,
         Command::Plan(command) => plan::run(&mut Session::start(screen, flags)?, command).await,
         Command::Rebalance(command) => {
@@ -174,6 +176,7 @@ fn other_habit(word: &str) -> Option<&'static str> {
         "pin" | "unpin" => "`airfleet namespace pin NAME SHARD`",
         "cordon" | "uncordon" => "`airfleet shard cordon NAME`",
         "drain" => "`airfleet plan create --drain SHARD`",
+        "trigger" | "clear" | "pause" | "unpause" => "`airfleet dag trigger DAG_ID`",
         "why" => "`airfleet explain NAMESPACE`",
         "up" | "start" | "serve" | "run" => "`airfleet dev`",
         _ => return None,

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     args::{Connection, DoneForm},
-    client::{self, Moves, Placement, Registry, Router},
+    client::{self, Dags, Moves, Placement, Registry, Router},
     config, document,
     error::Result,
     screen::Screen,
@@ -23,6 +23,8 @@ pub struct Session<'a> {
     pub placement: Placement,
     /// The router, asked about moves.
     pub moves: Moves,
+    /// The router, asked to change DAGs.
+    pub dags: Dags,
 }
 
 impl<'a> Session<'a> {
@@ -36,6 +38,7 @@ impl<'a> Session<'a> {
             router: client::router(&settings.value.router(), timeout)?,
             placement: client::placement(&settings.value.router(), timeout)?,
             moves: client::moves(&settings.value.router(), timeout)?,
+            dags: client::dags(&settings.value.router(), timeout)?,
         })
     }
 

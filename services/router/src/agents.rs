@@ -10,6 +10,7 @@
 //!
 //! It must not know the store, nor who decides what the roles are.
 
+mod changes;
 mod evidence;
 mod hub;
 mod moves;
@@ -21,6 +22,7 @@ mod session;
 mod tests;
 
 pub(crate) use self::{
+    changes::Unasked,
     evidence::Evidence,
     hub::{Hello, Hub, Limits, Refusal, Seen},
     moves::Question,

@@ -23,12 +23,12 @@ use crate::{
 /// nothing of it runs any more.
 const RETRY_MOVING_AFTER_MS: i64 = 1000;
 
-/// A moment as the wire has it.
 /// When to ask again before something is sent that changes the namespace.
 pub(crate) fn retry_after_ms(state: State) -> i64 {
     if state == State::Moving { RETRY_MOVING_AFTER_MS } else { 0 }
 }
 
+/// A moment as the wire has it.
 pub(crate) fn timestamp(micros: i64) -> Timestamp {
     Timestamp {
         seconds: micros.div_euclid(1_000_000),

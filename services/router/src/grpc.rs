@@ -1,6 +1,7 @@
 //! The wire: each RPC checks who calls and what is asked, and hands on.
 
 mod agents;
+mod dags;
 mod events;
 mod moves;
 mod page;
@@ -10,6 +11,6 @@ mod router;
 mod watch;
 
 pub(crate) use self::{
-    agents::AgentApi, events::EventWatches, moves::MovesApi, placement::PlacementApi,
-    router::RouterApi, watch::Watches,
+    agents::AgentApi, dags::DagsApi, events::EventWatches, moves::MovesApi,
+    placement::PlacementApi, router::RouterApi, watch::Watches,
 };

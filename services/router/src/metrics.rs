@@ -35,6 +35,7 @@ pub(crate) struct Metrics {
     manifest_refused: IntCounter,
     manifest_failures: IntCounter,
     manifest_revision: AtomicI64,
+    changes: IntCounterVec,
     /// Watchers that are served.
     pub(crate) watchers: IntGauge,
     moves: MoveMetrics,
@@ -74,6 +75,11 @@ impl Metrics {
                 "Times that the watch of the registry ended.",
             ),
             manifest_revision: AtomicI64::new(0),
+            changes: registry.counters(
+                "router_dag_changes_total",
+                "Changes to DAGs and runs that were asked for, by kind and by what came of them.",
+                &["change", "result"],
+            ),
             watchers: registry.gauge("router_watchers", "Watches of the table that are open."),
         }
     }
@@ -94,6 +100,11 @@ impl Metrics {
     /// A report came.
     pub(crate) fn reported(&self, need_full: bool) {
         self.reports[usize::from(need_full)].inc();
+    }
+
+    /// A change to a DAG was asked for.
+    pub(crate) fn changed(&self, change: &str, result: &str) {
+        self.changes.with_label_values(&[change, result]).inc();
     }
 
     /// A call of the store failed.

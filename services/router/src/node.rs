@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use airfleet_proto::{
     agent::v1::agent_service_server::AgentServiceServer,
+    dags::v1::dag_service_server::DagServiceServer,
     moves::v1::move_service_server::MoveServiceServer,
     placement::v1::placement_service_server::PlacementServiceServer,
     registry::v1::WatchManifestResponse, router::v1::router_service_server::RouterServiceServer,
@@ -25,7 +26,7 @@ use crate::{
     agents::{Hub, Limits},
     chain,
     config::Config,
-    grpc::{AgentApi, EventWatches, MovesApi, PlacementApi, RouterApi, Watches},
+    grpc::{AgentApi, DagsApi, EventWatches, MovesApi, PlacementApi, RouterApi, Watches},
     leader::{Tools, election::Leadership},
     manifest::watch::Source,
     metrics::{self, Metrics},
@@ -203,12 +204,14 @@ fn serve(
     let router = RouterApi::new(service.clone(), watches, events);
     let placement = PlacementApi::new(service.clone());
     let moves = MovesApi::new(service.clone());
+    let dags = DagsApi::new(service.clone());
     let agents = AgentApi::new(service, config);
     Server::new(&config.server, node)
         .larger_messages("/airfleet.agent.v1.AgentService/Transfer", CHUNK_MAX_BYTES)
         .descriptors(airfleet_proto::DESCRIPTORS)
         .grpc(PlacementServiceServer::new(placement).max_decoding_message_size(largest))
         .grpc(MoveServiceServer::new(moves).max_decoding_message_size(largest))
+        .grpc(DagServiceServer::new(dags).max_decoding_message_size(largest))
         .grpc(RouterServiceServer::new(router).max_decoding_message_size(largest))
         .grpc(
             AgentServiceServer::new(agents).max_decoding_message_size(largest.max(CHUNK_MAX_BYTES)),

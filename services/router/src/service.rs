@@ -7,6 +7,7 @@
 //! It must not know the wire, nor SQL.
 
 mod cordon;
+mod dags;
 mod error;
 mod foreign;
 mod moves;
@@ -21,6 +22,7 @@ mod status;
 mod tests;
 
 pub(crate) use self::{
+    dags::{CHANGE_PATIENCE, Changed, Place},
     error::Error,
     foreign::{Foreign, foreign},
     moves::{Shown, StartMove},

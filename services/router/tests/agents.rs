@@ -57,7 +57,10 @@ async fn roles(agent: &mut Agent) -> (bool, Vec<(String, i64)>, Vec<String>) {
                 roles.sort();
                 return (desired.full, roles, desired.removed);
             }
-            Message::ReportAck(_) | Message::OwnersAnswer(_) | Message::Inspect(_) => {}
+            Message::ReportAck(_)
+            | Message::OwnersAnswer(_)
+            | Message::Inspect(_)
+            | Message::DagChange(_) => {}
             Message::Welcome(_) => panic!("Welcome is said once"),
         }
     }

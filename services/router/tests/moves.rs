@@ -13,12 +13,13 @@ use airfleet_proto::{
         transfer_request::Message as Said, transfer_response::Message as Heard,
     },
     common::v1 as common,
+    dags::v1::TriggerDagRequest,
     moves::v1 as wire,
     router::v1 as router,
 };
 use airfleet_runtime::status::Problem;
 use scripted::{
-    Kept, channel, get, moves, obedient, ready, reason, settings, to_b, until, until_healthy,
+    Kept, channel, dags, get, moves, obedient, ready, reason, settings, to_b, until, until_healthy,
 };
 use support::{Replica, sqlite};
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -51,6 +52,13 @@ async fn a_namespace_moves_and_everybody_can_see_it() {
     assert_eq!(moves(&replica).start_move(lost).await.unwrap_err().code(), Code::InvalidArgument);
     assert!(get(&replica).await.is_none());
 
+    let trigger = TriggerDagRequest { dag_id: "one.daily".into(), ..Default::default() };
+    let run = dags(&replica).trigger_dag(trigger.clone()).await.unwrap().into_inner();
+    let place = run.place.unwrap();
+    assert_eq!((&*place.namespace, &*place.shard, place.generation), ("one", "shard-a", 1));
+    assert_eq!((&*run.state, run.existed), ("queued", false));
+    assert!(run.run_id.starts_with("manual__"), "{}", run.run_id);
+
     // It stays between the shards until it is let go.
     kept.lock().unwrap().stuck_in = Some(common::Role::Quiesced);
     let started = moves(&replica).start_move(to_b()).await.unwrap().into_inner().r#move.unwrap();
@@ -71,6 +79,10 @@ async fn a_namespace_moves_and_everybody_can_see_it() {
     let many = replica.client.clone().batch_resolve(ask).await.unwrap().into_inner();
     assert_eq!(many.routes[0].state(), router::AssignmentState::Moving);
     assert_eq!(many.routes[0].retry_after_ms, 1000);
+    let refused = dags(&replica).trigger_dag(trigger.clone()).await.unwrap_err();
+    let problem = Problem::from(&refused);
+    assert_eq!((problem.code, &*problem.reason), (Code::Unavailable, "NAMESPACE_MOVING"));
+    assert_eq!(problem.retry_after, Some(Duration::from_secs(1)), "by RetryInfo");
     let pin = router::PinNamespaceRequest {
         namespace: "one".into(),
         shard: "shard-b".into(),
@@ -93,6 +105,12 @@ async fn a_namespace_moves_and_everybody_can_see_it() {
     let one = replica.get("one").await.unwrap();
     assert_eq!((one.shard.as_str(), one.generation), ("shard-b", 2));
     assert_eq!(one.state(), router::AssignmentState::Assigned);
+    let run = dags(&replica).trigger_dag(trigger).await.unwrap().into_inner();
+    let place = run.place.unwrap();
+    assert_eq!((&*place.shard, place.generation), ("shard-b", 2));
+    let made = kept.lock().unwrap().triggered.clone();
+    let on = |shard: &str| (shard.to_owned(), "one.daily".to_owned());
+    assert_eq!(made, [on("shard-a"), on("shard-b")], "and none in between");
     let ask = wire::ListMovesRequest { include_ended: true, ..Default::default() };
     let listed = moves(&replica).list_moves(ask).await.unwrap().into_inner().moves;
     assert_eq!(listed.len(), 1);

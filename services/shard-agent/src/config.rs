@@ -126,6 +126,16 @@ pub struct AirflowConfig {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "DurationText")]
     pub api_timeout: Duration,
+    /// User of the web server that may edit DAGs and their runs. Without one nothing can be
+    /// triggered, cleared or paused through the router.
+    pub api_username: String,
+    /// Its password.
+    pub api_password: Option<Secret>,
+    /// Time for the web server to make a change that is asked for through the router. A move of the
+    /// namespace begins no sooner than what was begun before it ends.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText")]
+    pub change_timeout: Duration,
     /// `core.dags_folder` as Airflow has it, which must be the same on both ends of a move;
     /// `delivery.dags_folder` where it is not set.
     pub dags_folder: Option<String>,
@@ -149,6 +159,9 @@ impl Default for AirflowConfig {
             api_url: None,
             api_ca: None,
             api_timeout: Duration::from_secs(3),
+            api_username: String::new(),
+            api_password: None,
+            change_timeout: Duration::from_secs(10),
             dags_folder: None,
             secrets_backend: String::new(),
             providers_command: Vec::new(),

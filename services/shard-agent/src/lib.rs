@@ -16,6 +16,7 @@
 pub mod airflow;
 mod backoff;
 pub mod broker;
+mod changes;
 mod config;
 mod delivery;
 pub mod fence_command;
@@ -47,6 +48,15 @@ use airfleet_runtime::{
 use tokio::{net::TcpListener, sync::watch};
 use uuid::Uuid;
 
+use self::{
+    changes::{Changes, Maker, keep_changing},
+    link::{Attachment, Identity, Outbox, Roles},
+    metrics::AgentMetrics,
+    moves::{Inspector, keep_inspecting},
+    observe::Observer,
+    reconcile::{Board, Foreign, Shard, keep_asking, keep_reconciling},
+    reporting::keep_reporting,
+};
 pub use self::{
     config::{
         AgentConfig, AirflowConfig, BrokerConfig, CapacityConfig, DEFAULT_PORT, ReportConfig,
@@ -56,14 +66,6 @@ pub use self::{
     link::LoadError,
     reconcile::RetentionConfig,
     summary::{NamespaceSummary, ProbeSummary, SignalSummary, Summary},
-};
-use self::{
-    link::{Attachment, Identity, Outbox, Roles},
-    metrics::AgentMetrics,
-    moves::{Inspector, keep_inspecting},
-    observe::Observer,
-    reconcile::{Board, Foreign, Shard, keep_asking, keep_reconciling},
-    reporting::keep_reporting,
 };
 
 /// Version that the agent gives itself.
@@ -103,20 +105,29 @@ pub enum Error {
     Lifecycle(#[source] lifecycle::Error),
 }
 
+/// What cannot be started, and why.
+fn not_set_up(error: &(dyn std::error::Error + 'static)) -> Error {
+    let what = error.to_string();
+    // Its cause is what there is to tell.
+    let source = words::chain(error).replacen(&format!("{what}: "), "", 1).into();
+    Error::Probe { what, source }
+}
+
 impl From<reconcile::SetUpError> for Error {
     fn from(error: reconcile::SetUpError) -> Self {
-        let what = error.to_string();
-        let source = words::chain(&error).replacen(&format!("{what}: "), "", 1).into();
-        Self::Probe { what, source }
+        not_set_up(&error)
+    }
+}
+
+impl From<changes::SetUpError> for Error {
+    fn from(error: changes::SetUpError) -> Self {
+        not_set_up(&error)
     }
 }
 
 impl From<observe::SetUpError> for Error {
     fn from(error: observe::SetUpError) -> Self {
-        let what = error.to_string();
-        // Its cause is what there is to tell.
-        let source = words::chain(&error).replacen(&format!("{what}: "), "", 1).into();
-        Self::Probe { what, source }
+        not_set_up(&error)
     }
 }
 
@@ -160,6 +171,8 @@ pub async fn run(
     let reconciled = Arc::new(reconciled);
     let (foreign, heard) = Foreign::new();
     let inspector = Inspector::new(reconciled.metadata());
+    let maker = Maker::new(&config.airflow, roles.orders())?;
+    let (changes, waiting) = Changes::new(outbox.clone());
     let (report_interval, interval) = watch::channel(config.report.interval);
     let (looked, attached) =
         (node.readiness.condition("probes"), node.readiness.condition("router"));
@@ -185,6 +198,8 @@ pub async fn run(
     let inspecting =
         keep_inspecting(inspector.clone(), config.clone(), outbox.clone(), stop.clone());
     tasks.spawn_critical("inspector", inspecting);
+    let changing = keep_changing(maker, waiting, outbox.clone(), stop.clone());
+    tasks.spawn_critical("changes", changing);
     let attachment = Attachment {
         identity: identity(shard.to_string(), VERSION),
         config: config.router.clone(),
@@ -193,6 +208,7 @@ pub async fn run(
         roles,
         foreign: Some(foreign),
         inspector: Some(inspector),
+        changes: Some(changes),
         uplink,
         report_interval,
         metrics,

@@ -115,6 +115,7 @@ impl Simulation {
             roles,
             foreign: None,
             inspector: None,
+            changes: None,
             uplink: watch::Sender::new(None),
             report_interval,
             metrics: metrics.clone(),

@@ -3,6 +3,7 @@
 //! Everything here is pure: no IO, no clock, no randomness that is not passed in, nothing async.
 //! The crate's dependencies keep it so. Services load, ask this crate, and write.
 
+pub mod dags;
 pub mod health;
 pub mod ids;
 pub mod labels;

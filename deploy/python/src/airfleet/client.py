@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
@@ -14,6 +16,7 @@ import grpc
 from google.protobuf.message import Message
 
 from airfleet.connection import Replicas, Security
+from airfleet.dags.v1 import dags_pb2, dags_pb2_grpc
 from airfleet.errors import DeadlineExceeded
 from airfleet.manifest import Namespace
 from airfleet.moves.v1 import moves_pb2, moves_pb2_grpc
@@ -460,6 +463,62 @@ class Client:
             name = move.id
             time.sleep(min(poll, left))
 
+    def trigger_dag(
+        self,
+        dag_id: str,
+        *,
+        run_id: str | None = None,
+        conf: Mapping[str, Any] | None = None,
+        logical_date: datetime | None = None,
+        note: str = "",
+        timeout: float | None = None,
+    ) -> dags_pb2.TriggerDagResponse:
+        """Triggers a run on whichever shard owns the DAG.
+
+        While the namespace is between two shards it asks again, for at most `timeout` seconds, and
+        raises `Unavailable` then: nothing was done. Asked again with the same `run_id`, made up
+        where none is given, it is the same run, and `existed` says so.
+        """
+        request = dags_pb2.TriggerDagRequest(
+            dag_id=dag_id,
+            run_id=run_id or f"manual__{uuid.uuid4()}",
+            conf_json="" if conf is None else json.dumps(conf),
+            note=note,
+        )
+        if logical_date is not None:
+            if logical_date.tzinfo is None:
+                raise ValueError("logical_date has no time zone")
+            request.logical_date.FromDatetime(logical_date)
+        return self._ask_dags("TriggerDag", request, timeout)
+
+    def clear_dag_run(
+        self,
+        dag_id: str,
+        run_id: str,
+        *,
+        only_failed: bool = False,
+        task_ids: Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> dags_pb2.ClearDagRunResponse:
+        """Has tasks of a run run again: all, those that failed, or those that are named.
+
+        It waits for a move as `trigger_dag` does. `DeadlineExceeded` says that it may have been
+        done; it is not repeated then, since tasks would run once more.
+        """
+        request = dags_pb2.ClearDagRunRequest(
+            dag_id=dag_id, run_id=run_id, only_failed=only_failed, task_ids=list(task_ids)
+        )
+        return self._ask_dags("ClearDagRun", request, timeout, once=True)
+
+    def pause_dag(self, dag_id: str, *, timeout: float | None = None) -> dags_pb2.Place:
+        """Pauses a DAG where it is; waits for a move as `trigger_dag` does."""
+        return self._ask_dags("PauseDag", dags_pb2.PauseDagRequest(dag_id=dag_id), timeout).place
+
+    def unpause_dag(self, dag_id: str, *, timeout: float | None = None) -> dags_pb2.Place:
+        """Lifts that; waits for a move as `trigger_dag` does."""
+        request = dags_pb2.UnpauseDagRequest(dag_id=dag_id)
+        return self._ask_dags("UnpauseDag", request, timeout).place
+
     def shard_status(self, shard: str, *, timeout: float | None = None) -> router_pb2.ShardStatus:
         """What is known of a shard: health, load, room. Asked of the leader."""
         request = router_pb2.GetShardStatusRequest(shard=shard)
@@ -490,6 +549,13 @@ class Client:
     def _ask_moves(self, method: str, request: Message, timeout: float | None) -> Any:
         stub = moves_pb2_grpc.MoveServiceStub
         return self._need_router().call(stub, method, request, self._or_default(timeout))
+
+    def _ask_dags(
+        self, method: str, request: Message, timeout: float | None, *, once: bool = False
+    ) -> Any:
+        stub = dags_pb2_grpc.DagServiceStub
+        limit = self._or_default(timeout)
+        return self._need_router().call(stub, method, request, limit, once=once)
 
     def _or_default(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else timeout

@@ -172,11 +172,18 @@ class Replicas:
         return self._security.metadata()
 
     def call(
-        self, stub: Callable[[grpc.Channel], object], method: str, request: Message, timeout: float
+        self,
+        stub: Callable[[grpc.Channel], object],
+        method: str,
+        request: Message,
+        timeout: float,
+        *,
+        once: bool = False,
     ) -> Any:
         """What `method` of the service answers. Made for methods that may be repeated.
 
-        Raises what the last try came to once no more is possible within `timeout` seconds.
+        With `once` only what was certainly not done is tried again. Raises what the last try came
+        to once no more is possible within `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
         pause = Backoff()
@@ -195,7 +202,7 @@ class Replicas:
                 error = from_rpc_error(raised, address)
                 cause = raised
             left = deadline - time.monotonic()
-            if not worth_another_try(error) or left <= 0:
+            if not worth_another_try(error, once=once) or left <= 0:
                 raise error from cause
             if isinstance(error, NotLeader) and error.leader and hops < _LEADER_HOPS_MOST:
                 leader = error.leader
@@ -228,8 +235,11 @@ class Backoff:
         self._pause = _PAUSE_FIRST
 
 
-def worth_another_try(error: AirfleetError) -> bool:
-    """Whether the same call may be answered later."""
+def worth_another_try(error: AirfleetError, *, once: bool = False) -> bool:
+    """Whether the same call may be answered later; with `once`, and was certainly not done."""
+    if once:
+        # With when to ask again comes the word that nothing was done.
+        return isinstance(error, Unavailable | ResourceExhausted) and error.retry_after is not None
     if isinstance(error, Unavailable | DeadlineExceeded):
         return True
     # A limit on the rate comes with a time to wait; one on the size never goes away.

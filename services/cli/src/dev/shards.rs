@@ -262,6 +262,9 @@ fn agent_config(
     };
     config.airflow.metadata_url = Some(url(shard.metadata_url())?);
     config.airflow.api_url = Some(shard.api_url());
+    let (user, password) = shard.admin();
+    user.clone_into(&mut config.airflow.api_username);
+    config.airflow.api_password = Some(Secret::new(password));
     config.broker.url = shard.broker_url().map(url).transpose()?;
     config.delivery.dags_folder = Some(shard.dags_folder().to_owned());
     config.delivery.source_folders = sources.to_vec();

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
+    changes::Changes,
     moves::MovesSeen,
     report::{Merged, NamespaceUsage},
     roles::{RoleCounts, SeenRole},
@@ -149,6 +150,8 @@ pub(super) struct State {
     pub(super) told_lately: VecDeque<(Instant, NamespaceName)>,
     /// Of moves, on this session.
     pub(super) moves: MovesSeen,
+    /// Asked for by users, on this session.
+    pub(super) changes: Changes,
 }
 
 impl State {
@@ -197,6 +200,7 @@ impl Hub {
             state.told_all_at = None;
             state.told_lately.clear();
             state.moves = MovesSeen::default();
+            state.changes.end();
         }
         Ok(Session::new(self.clone(), agent, hello.shard, id, ended))
     }

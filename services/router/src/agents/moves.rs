@@ -191,7 +191,7 @@ impl Session {
     pub(crate) fn evidence(&self, namespace: NamespaceName, evidence: Evidence) {
         let now = self.hub.now();
         let mut state = lock(&self.agent.state);
-        let current = state.session.as_ref().is_some_and(|(id, _)| *id == self.id);
+        let current = self.is_current(&state);
         let moves = &mut state.moves;
         let known = &mut moves.evidence;
         if current && (known.contains_key(&namespace) || known.len() < KEPT_MAX) {

@@ -6,7 +6,7 @@ use airfleet_domain::ids::{NamespaceName, ShardName};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    hub::{Agent, Hub, PENDING_MAX, Pending, lock},
+    hub::{Agent, Hub, PENDING_MAX, Pending, State, lock},
     moves::MovesSeen,
     report::{Merge, Report, Taken, merge},
 };
@@ -33,6 +33,11 @@ impl Session {
         Self { hub, agent, shard, id, ended }
     }
 
+    /// Whether no other session took its place.
+    pub(super) fn is_current(&self, state: &State) -> bool {
+        state.session.as_ref().is_some_and(|(id, _)| *id == self.id)
+    }
+
     /// The shard.
     pub(crate) fn shard(&self) -> &ShardName {
         &self.shard
@@ -52,7 +57,7 @@ impl Session {
     /// agent has to send a full one.
     pub(crate) fn report(&self, report: Report, show: impl FnOnce(&Observation, &Taken)) -> bool {
         let mut state = lock(&self.agent.state);
-        if state.session.as_ref().is_none_or(|(id, _)| *id != self.id) {
+        if !self.is_current(&state) {
             return true;
         }
         let (airflow, schema) = (report.airflow_version.clone(), report.schema_revision.clone());
@@ -106,10 +111,11 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let mut state = lock(&self.agent.state);
-        if state.session.as_ref().is_some_and(|(id, _)| *id == self.id) {
+        if self.is_current(&state) {
             state.session = None;
             // Whoever waits is told that the agent is away, not what it said before.
             state.moves = MovesSeen::default();
+            state.changes.end();
         }
     }
 }

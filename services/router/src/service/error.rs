@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use airfleet_domain::{
+    dags::{self, Trouble},
     ids::{Generation, Revision},
     moves::preflight::{Finding, Severity},
     placement::Refusal,
@@ -13,6 +14,9 @@ use crate::{agents::NamespaceUsage, leader::election::NotLeading, store};
 
 /// When a write that the store could not take is worth trying again.
 const RETRY_STORE_AFTER: Duration = Duration::from_secs(1);
+
+/// When a change that was not made is worth asking for again.
+const RETRY_CHANGE_AFTER: Duration = Duration::from_secs(1);
 
 /// Changes that are told of a stale plan.
 const CHANGES_TOLD: usize = 50;
@@ -181,6 +185,28 @@ pub(crate) enum Error {
         /// Why, and what to do.
         why: String,
     },
+    /// No shard has it.
+    #[error("no shard has {0}; it is placed as soon as one fits")]
+    NotAssigned(String),
+    /// It is between two shards.
+    #[error("{0} is between two shards; nothing was done, ask again in a moment")]
+    Moving(String),
+    /// Nobody speaks for the shard.
+    #[error("the agent of {0} is not connected; nothing was done")]
+    AgentAway(String),
+    /// The shard's agent has enough to do.
+    #[error("too many changes are under way on {0}; nothing was done, ask again in a moment")]
+    AgentBusy(String),
+    /// A change was not made, or is in doubt.
+    #[error("{dag_id} on {shard}: {}", failure.message)]
+    Unchanged {
+        /// The DAG.
+        dag_id: String,
+        /// The shard.
+        shard: String,
+        /// Why not.
+        failure: dags::Failure,
+    },
     /// What a plan was made of is not kept.
     #[error(
         "what plan {0} was made of is no longer kept; make a new plan and dump it before the leader \
@@ -281,6 +307,15 @@ impl From<Error> for Failure {
             Error::PlanState { name, code, why } => {
                 precondition(code, &format!("plans/{name}"), why)
             }
+            Error::NotAssigned(namespace) => {
+                precondition("NOT_ASSIGNED", &format!("namespaces/{namespace}"), message)
+            }
+            Error::Moving(_) => again(message, "NAMESPACE_MOVING"),
+            Error::AgentAway(_) => again(message, "AGENT_AWAY"),
+            Error::AgentBusy(_) => again(message, "AGENT_BUSY"),
+            Error::Unchanged { dag_id, shard, failure } => {
+                unchanged(&dag_id, &shard, failure.trouble, message)
+            }
             Error::Lagging { .. } => Failure::unavailable(message, Duration::from_millis(200))
                 .with_reason("MANIFEST_LAG"),
             Error::Store(error) if error.is_stale_term() => Failure::not_leader(None),
@@ -296,6 +331,30 @@ impl From<Error> for Failure {
 
 fn precondition(code: &'static str, subject: &str, description: String) -> Failure {
     Failure::precondition(vec![Precondition::new(code, subject, description)]).with_reason(code)
+}
+
+/// Nothing was done; worth asking again.
+fn again(message: String, reason: &'static str) -> Failure {
+    Failure::unavailable(message, RETRY_CHANGE_AFTER).with_reason(reason)
+}
+
+/// A change was not made, or is in doubt.
+fn unchanged(dag_id: &str, shard: &str, trouble: Trouble, message: String) -> Failure {
+    match trouble {
+        Trouble::NotActive => again(message, "NAMESPACE_NOT_READY"),
+        Trouble::Busy => again(message, "AGENT_BUSY"),
+        Trouble::Away => again(message, "AIRFLOW_AWAY"),
+        Trouble::NotSetUp => {
+            precondition("CHANGES_NOT_SET_UP", &format!("shards/{shard}"), short(&message))
+        }
+        Trouble::NotFound => Failure::not_found("dag", short(dag_id)).with_message(short(&message)),
+        Trouble::Refused => Failure::new(Kind::Invalid, "AIRFLOW_REFUSED", short(&message)),
+        Trouble::InDoubt => Failure::new(
+            Kind::DeadlineExceeded,
+            "CHANGE_IN_DOUBT",
+            format!("{}; it may have been done or not", short(&message)),
+        ),
+    }
 }
 
 /// Everything that speaks against a move; the first tells the reason.

@@ -13,8 +13,10 @@ use airfleet_proto::{
     agent::v1::{
         self as agent, AttachRequest, DesiredRole, MoveEvidence,
         agent_service_client::AgentServiceClient, attach_request, attach_response::Message,
+        dag_change_result,
     },
     common::v1 as common,
+    dags::v1::dag_service_client::DagServiceClient,
     moves::v1::{self as wire, move_service_client::MoveServiceClient},
     router::v1 as router,
 };
@@ -38,6 +40,8 @@ pub(crate) struct Shards {
     pub(crate) lost: Vec<&'static str>,
     /// Airflow of the target is of another version.
     pub(crate) other_version: bool,
+    /// Runs that were made: where, and of which DAG.
+    pub(crate) triggered: Vec<(String, String)>,
 }
 
 pub(crate) type Kept = Arc<Mutex<Shards>>;
@@ -56,6 +60,10 @@ pub(crate) fn channel(replica: &Replica) -> Channel {
 
 pub(crate) fn moves(replica: &Replica) -> MoveServiceClient<Channel> {
     MoveServiceClient::new(channel(replica))
+}
+
+pub(crate) fn dags(replica: &Replica) -> DagServiceClient<Channel> {
+    DagServiceClient::new(channel(replica))
 }
 
 fn evidence(kept: &Kept, shard: &str, role: &DesiredRole) -> Option<MoveEvidence> {
@@ -158,10 +166,34 @@ async fn attached(mut client: AgentServiceClient<Channel>, shard: &str, kept: &K
                     }))
                     .await?;
                 }
+                Message::DagChange(asked) => {
+                    let result = triggered(kept, shard, &asked);
+                    let number = asked.number;
+                    let result = agent::DagChangeResult { number, result: Some(result) };
+                    say(attach_request::Message::DagChangeResult(result)).await?;
+                }
                 _ => {}
             }
         }
     }
+}
+
+/// Makes a run where the shard is active.
+fn triggered(kept: &Kept, shard: &str, asked: &agent::DagChange) -> dag_change_result::Result {
+    let mut kept = kept.lock().unwrap();
+    assert!(asked.patience_ms > 0 && asked.change.is_some(), "{asked:?}");
+    if kept.roles.get(shard) == Some(&(common::Role::Active, asked.generation)) {
+        kept.triggered.push((shard.to_owned(), asked.dag_id.clone()));
+        let run_state = "queued".to_owned();
+        return dag_change_result::Result::Done(agent::DagChangeDone {
+            run_state,
+            ..Default::default()
+        });
+    }
+    dag_change_result::Result::Failed(agent::DagChangeFailure {
+        trouble: agent::DagChangeTrouble::NotActive.into(),
+        message: "not active".into(),
+    })
 }
 
 /// `one` is on shard-a, and shard-b is there too.

@@ -90,28 +90,7 @@ pub struct Api {
 impl Api {
     /// The web server at `base`, which may have a path. No request takes longer than `timeout`.
     pub fn new(base: &str, authority: Option<&Path>, timeout: Duration) -> Result<Self, Error> {
-        // Joined paths replace what follows the last slash.
-        let with_slash = format!("{}/", base.trim_end_matches('/'));
-        let base = Url::parse(&with_slash)
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            .ok_or_else(|| Error::Url(base.to_owned()))?;
-        let mut builder = Client::builder()
-            .user_agent(concat!("airfleet-agent/", env!("CARGO_PKG_VERSION")))
-            .timeout(timeout)
-            .connect_timeout(timeout)
-            .pool_max_idle_per_host(1)
-            // A login page is no answer.
-            .redirect(redirect::Policy::none());
-        if let Some(path) = authority {
-            let failed = |source| Error::Authority { path: path.display().to_string(), source };
-            let pem = std::fs::read(path).map_err(|error| failed(error.into()))?;
-            let authority =
-                Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.into()))?;
-            builder = builder.tls_certs_merge(authority);
-        }
-        let client =
-            builder.build().map_err(|source| Error::Request { path: "a client", source })?;
+        let (base, client) = (base_url(base)?, client(authority, timeout)?);
         Ok(Self { client, base, paths: None, version: None })
     }
 
@@ -156,19 +135,57 @@ impl Api {
         let failed = |source| Error::Request { path, source };
         let unreadable = |why: String| Error::Answer { path, why };
         let url = self.base.join(path).map_err(|error| unreadable(error.to_string()))?;
-        let mut response: Response = self.client.get(url).send().await.map_err(failed)?;
+        let response = self.client.get(url).send().await.map_err(failed)?;
         if response.status() != StatusCode::OK {
             return Err(Error::Status { path, status: response.status() });
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(unreadable("it is too long".to_owned()));
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let body = body(response, ANSWER_BYTES_MAX).await.map_err(failed)?;
+        let body = body.ok_or_else(|| unreadable("it is too long".to_owned()))?;
         serde_json::from_slice(&body).map_err(|error| unreadable(error.to_string()))
     }
+}
+
+/// The URL of a web server, ready for paths to be joined to it.
+pub(super) fn base_url(base: &str) -> Result<Url, Error> {
+    // Joined paths replace what follows the last slash.
+    let with_slash = format!("{}/", base.trim_end_matches('/'));
+    Url::parse(&with_slash)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        .ok_or_else(|| Error::Url(base.to_owned()))
+}
+
+/// A client for it. No request takes longer than `timeout`.
+pub(super) fn client(authority: Option<&Path>, timeout: Duration) -> Result<Client, Error> {
+    let mut builder = Client::builder()
+        .user_agent(concat!("airfleet-agent/", env!("CARGO_PKG_VERSION")))
+        .timeout(timeout)
+        .connect_timeout(timeout)
+        .pool_max_idle_per_host(1)
+        // A login page is no answer.
+        .redirect(redirect::Policy::none());
+    if let Some(path) = authority {
+        let failed = |source| Error::Authority { path: path.display().to_string(), source };
+        let pem = std::fs::read(path).map_err(|error| failed(error.into()))?;
+        let authority = Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.into()))?;
+        builder = builder.tls_certs_merge(authority);
+    }
+    builder.build().map_err(|source| Error::Request { path: "a client", source })
+}
+
+/// What a server says, as long as it is not longer than `most` bytes; none where it is.
+pub(super) async fn body(
+    mut response: Response,
+    most: usize,
+) -> Result<Option<Vec<u8>>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > most {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
 }
 
 #[derive(Debug, Deserialize)]

@@ -18,6 +18,7 @@ mod dialect;
 pub mod fence;
 pub mod metadata;
 pub(crate) mod objects;
+pub(crate) mod rest;
 mod session;
 
 use std::{collections::HashMap, time::Duration};

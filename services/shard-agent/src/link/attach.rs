@@ -20,7 +20,9 @@ use tokio::{
 use tonic::{Code, Status, Streaming};
 
 use super::{Outbox, Roles};
-use crate::{backoff::Backoff, metrics::AgentMetrics, moves::Inspector, reconcile::Foreign};
+use crate::{
+    backoff::Backoff, changes::Changes, metrics::AgentMetrics, moves::Inspector, reconcile::Foreign,
+};
 
 /// How often a report is a full one where the router does not say.
 pub(super) const FULL_INTERVAL: Duration = Duration::from_mins(1);
@@ -65,6 +67,8 @@ pub(crate) struct Attachment {
     pub(crate) foreign: Option<Foreign>,
     /// Who looks at the shard before a move; nobody in a simulation.
     pub(crate) inspector: Option<Inspector>,
+    /// Who changes something for users; nobody in a simulation.
+    pub(crate) changes: Option<Changes>,
     /// The way to the router that took the agent in, for rows of moves.
     pub(crate) uplink: watch::Sender<Option<Transport>>,
     pub(crate) report_interval: watch::Sender<Duration>,
@@ -260,6 +264,10 @@ impl Attachment {
             Some(Message::Inspect(question)) => match &self.inspector {
                 Some(inspector) => inspector.ask(question, self.outbox.stream()),
                 None => tracing::debug!("there is no shard to look at"),
+            },
+            Some(Message::DagChange(change)) => match &self.changes {
+                Some(changes) => changes.ask(change, self.outbox.stream()),
+                None => tracing::debug!("there is no shard to change"),
             },
             // Of a newer router: what this version does not know it cannot do.
             None => tracing::debug!("the router said something that this agent does not know"),

@@ -16,8 +16,8 @@ use std::{
 };
 
 use airfleet_proto::agent::v1::{
-    AttachRequest, Event, Hello, Inspection, MoveEvidence, OwnersQuery, ReportAck, Welcome,
-    attach_request::Message,
+    AttachRequest, DagChangeResult, Event, Hello, Inspection, MoveEvidence, OwnersQuery, ReportAck,
+    Welcome, attach_request::Message,
 };
 use futures::Stream;
 
@@ -56,6 +56,8 @@ struct Inner {
     query: Option<OwnersQuery>,
     /// Answers to what the router of this stream asked, by namespace.
     inspections: BTreeMap<String, Inspection>,
+    /// What came of changes that the router of this stream asked for: no more than it waits for.
+    changes: VecDeque<DagChangeResult>,
     /// What is known of moves by namespace, and whether it was told on this stream.
     evidence: BTreeMap<String, (MoveEvidence, bool)>,
     waker: Option<Waker>,
@@ -83,6 +85,7 @@ impl Outbox {
             told: None,
             query: None,
             inspections: BTreeMap::new(),
+            changes: VecDeque::new(),
             evidence: BTreeMap::new(),
             waker: None,
             metrics,
@@ -156,6 +159,16 @@ impl Outbox {
         inner.wake();
     }
 
+    /// What came of a change, for whoever asked on `stream`.
+    pub(crate) fn put_change(&self, result: DagChangeResult, stream: u64) {
+        let mut inner = self.lock();
+        if inner.stream != stream {
+            return;
+        }
+        inner.changes.push_back(result);
+        inner.wake();
+    }
+
     /// Whether a router listens.
     pub(crate) fn is_welcome(&self) -> bool {
         self.lock().welcomed
@@ -180,6 +193,7 @@ impl Outbox {
         inner.query = None;
         // Whoever asked is gone.
         inner.inspections.clear();
+        inner.changes.clear();
         inner.evidence.values_mut().for_each(|(_, told)| *told = false);
         inner.wake();
         Outgoing { outbox: self.clone(), stream: inner.stream }
@@ -249,6 +263,9 @@ impl Inner {
         if let Some((seen, told)) = self.evidence.values_mut().find(|(_, told)| !told) {
             *told = true;
             return Some(Message::MoveEvidence(seen.clone()));
+        }
+        if let Some(result) = self.changes.pop_front() {
+            return Some(Message::DagChangeResult(result));
         }
         if let Some(query) = self.query.take() {
             return Some(Message::OwnersQuery(query));

@@ -1,5 +1,6 @@
 //! The agent brings a real metadata database and a real folder to what a router tells it.
 
+mod changes;
 mod fixture;
 mod killed;
 mod moving;

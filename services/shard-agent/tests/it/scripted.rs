@@ -8,9 +8,9 @@ use std::{
 };
 
 use airfleet_proto::agent::v1::{
-    AttachRequest, AttachResponse, DesiredRole, DesiredRoles, ForeignPrefix, Hello, Inspect,
-    Inspection, MoveEvidence, ObservedRole, OwnersAnswer, Report, ReportAck, TransferRequest,
-    TransferResponse, Welcome,
+    AttachRequest, AttachResponse, DagChange, DagChangeResult, DesiredRole, DesiredRoles,
+    ForeignPrefix, Hello, Inspect, Inspection, MoveEvidence, ObservedRole, OwnersAnswer, Report,
+    ReportAck, TransferRequest, TransferResponse, Welcome,
     agent_service_server::{AgentService, AgentServiceServer},
     attach_request,
     attach_response::Message,
@@ -53,6 +53,7 @@ struct Script {
     /// Prefixes that other shards have.
     elsewhere: Vec<ForeignPrefix>,
     inspections: Vec<Inspection>,
+    changed: Vec<DagChangeResult>,
     evidence: Vec<MoveEvidence>,
     /// Transfers that agents opened and no test took yet.
     transfers: Vec<Transfer>,
@@ -95,6 +96,7 @@ impl ScriptedRouter {
             goodbyes: 0,
             elsewhere: vec![],
             inspections: vec![],
+            changed: vec![],
             evidence: vec![],
             transfers: vec![],
         };
@@ -157,6 +159,19 @@ impl ScriptedRouter {
             let message = Some(Message::Inspect(question.clone()));
             let _ = stream.send(Ok(AttachResponse { message }));
         }
+    }
+
+    /// Asks for a change.
+    pub(crate) fn change(&self, change: &DagChange) {
+        for stream in &self.script().streams {
+            let message = Some(Message::DagChange(change.clone()));
+            let _ = stream.send(Ok(AttachResponse { message }));
+        }
+    }
+
+    /// What came of changes, in the order in which it was told.
+    pub(crate) fn changed(&self) -> Vec<DagChangeResult> {
+        self.script().changed.clone()
     }
 
     pub(crate) fn inspections(&self) -> Vec<Inspection> {
@@ -295,6 +310,10 @@ impl ScriptedRouter {
             }
             Some(attach_request::Message::Inspection(found)) => {
                 script.inspections.push(found);
+                return;
+            }
+            Some(attach_request::Message::DagChangeResult(result)) => {
+                script.changed.push(result);
                 return;
             }
             Some(attach_request::Message::MoveEvidence(seen)) => {

@@ -10,9 +10,12 @@ use std::{
 };
 
 use airfleet_domain::ids::Term;
-use airfleet_proto::agent::v1::{
-    AttachRequest, AttachResponse, MoveEvidence, OwnersAnswer, OwnersQuery, Report, ReportAck,
-    Welcome, attach_request, attach_response::Message,
+use airfleet_proto::{
+    agent::v1::{
+        AttachRequest, AttachResponse, MoveEvidence, OwnersAnswer, OwnersQuery, Report, ReportAck,
+        Welcome, attach_request, attach_response::Message,
+    },
+    convert::dags,
 };
 use airfleet_runtime::status::Failure;
 use tokio::sync::{Semaphore, watch};
@@ -23,7 +26,7 @@ use crate::{
     agents::Session,
     convert,
     leader::election::Lead,
-    service::{Service, foreign},
+    service::{self, Service, foreign},
     store::Event,
 };
 
@@ -115,6 +118,13 @@ impl Attached {
                     self.outbox.extend(questions.into_iter().map(|question| {
                         answer(Message::Inspect(convert::moves::inspect(question)))
                     }));
+                    let patience_ms = service::CHANGE_PATIENCE.as_millis() as i64;
+                    self.outbox.extend(self.session.take_changes().into_iter().map(
+                        |(number, ask)| {
+                            let change = dags::change(ask, number, patience_ms);
+                            answer(Message::DagChange(change))
+                        },
+                    ));
                     self.begin_telling();
                     None
                 }
@@ -165,6 +175,10 @@ impl Attached {
                 {
                     self.moves_soon();
                 }
+                Ok(())
+            }
+            Some(attach_request::Message::DagChangeResult(result)) => {
+                self.session.changed(result.number, dags::outcome(result));
                 Ok(())
             }
             // A message of a later version.

@@ -292,6 +292,37 @@ pub async fn reached(tx: &mut Transaction, order: Order<'_>) -> Result<(), GateE
     Ok(())
 }
 
+/// Whether the shard is ACTIVE for a namespace at that generation. Where it is, it stays so until the
+/// end of the transaction: whoever obeys another order waits for it.
+pub(crate) async fn hold(
+    tx: &mut Transaction,
+    namespace: &str,
+    generation: i64,
+) -> Result<bool, Error> {
+    let doing = "hold a namespace in the fence";
+    // Shared with others who change something, and not with whoever gives another order.
+    let order: Option<(String, i64)> = tx
+        .query_as(
+            "SELECT role, generation FROM {schema}.airfleet_role WHERE namespace = $1 FOR SHARE",
+        )
+        .bind(namespace.to_owned())
+        .fetch_optional(tx.connection())
+        .await
+        .map_err(Error::of(doing))?;
+    Ok(order.is_some_and(|(role, at)| role == Role::Active.name() && at == generation))
+}
+
+/// Whether a DAG is paused; none where there is no such DAG.
+pub(crate) async fn is_paused(tx: &mut Transaction, dag_id: &str) -> Result<Option<bool>, Error> {
+    let row: Option<(Option<bool>,)> = tx
+        .query_as("SELECT is_paused FROM {schema}.dag WHERE dag_id = $1")
+        .bind(dag_id.to_owned())
+        .fetch_optional(tx.connection())
+        .await
+        .map_err(Error::of("look at a DAG"))?;
+    Ok(row.map(|(paused,)| paused.unwrap_or(false)))
+}
+
 /// Fences these prefixes, and no others, of namespaces that this shard has no role for.
 pub async fn set_elsewhere(
     tx: &mut Transaction,

@@ -29,6 +29,17 @@ class TransferState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TRANSFER_STATE_RUNNING: _ClassVar[TransferState]
     TRANSFER_STATE_DONE: _ClassVar[TransferState]
     TRANSFER_STATE_FAILED: _ClassVar[TransferState]
+
+class DagChangeTrouble(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DAG_CHANGE_TROUBLE_UNSPECIFIED: _ClassVar[DagChangeTrouble]
+    DAG_CHANGE_TROUBLE_NOT_ACTIVE: _ClassVar[DagChangeTrouble]
+    DAG_CHANGE_TROUBLE_BUSY: _ClassVar[DagChangeTrouble]
+    DAG_CHANGE_TROUBLE_AWAY: _ClassVar[DagChangeTrouble]
+    DAG_CHANGE_TROUBLE_NOT_SET_UP: _ClassVar[DagChangeTrouble]
+    DAG_CHANGE_TROUBLE_NOT_FOUND: _ClassVar[DagChangeTrouble]
+    DAG_CHANGE_TROUBLE_REFUSED: _ClassVar[DagChangeTrouble]
+    DAG_CHANGE_TROUBLE_IN_DOUBT: _ClassVar[DagChangeTrouble]
 MOVE_SIDE_UNSPECIFIED: MoveSide
 MOVE_SIDE_SOURCE: MoveSide
 MOVE_SIDE_TARGET: MoveSide
@@ -39,34 +50,46 @@ TRANSFER_STATE_UNSPECIFIED: TransferState
 TRANSFER_STATE_RUNNING: TransferState
 TRANSFER_STATE_DONE: TransferState
 TRANSFER_STATE_FAILED: TransferState
+DAG_CHANGE_TROUBLE_UNSPECIFIED: DagChangeTrouble
+DAG_CHANGE_TROUBLE_NOT_ACTIVE: DagChangeTrouble
+DAG_CHANGE_TROUBLE_BUSY: DagChangeTrouble
+DAG_CHANGE_TROUBLE_AWAY: DagChangeTrouble
+DAG_CHANGE_TROUBLE_NOT_SET_UP: DagChangeTrouble
+DAG_CHANGE_TROUBLE_NOT_FOUND: DagChangeTrouble
+DAG_CHANGE_TROUBLE_REFUSED: DagChangeTrouble
+DAG_CHANGE_TROUBLE_IN_DOUBT: DagChangeTrouble
 
 class AttachRequest(_message.Message):
-    __slots__ = ("hello", "report", "owners_query", "move_evidence", "inspection")
+    __slots__ = ("hello", "report", "owners_query", "move_evidence", "inspection", "dag_change_result")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     OWNERS_QUERY_FIELD_NUMBER: _ClassVar[int]
     MOVE_EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     INSPECTION_FIELD_NUMBER: _ClassVar[int]
+    DAG_CHANGE_RESULT_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     report: Report
     owners_query: OwnersQuery
     move_evidence: MoveEvidence
     inspection: Inspection
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., owners_query: _Optional[_Union[OwnersQuery, _Mapping]] = ..., move_evidence: _Optional[_Union[MoveEvidence, _Mapping]] = ..., inspection: _Optional[_Union[Inspection, _Mapping]] = ...) -> None: ...
+    dag_change_result: DagChangeResult
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., owners_query: _Optional[_Union[OwnersQuery, _Mapping]] = ..., move_evidence: _Optional[_Union[MoveEvidence, _Mapping]] = ..., inspection: _Optional[_Union[Inspection, _Mapping]] = ..., dag_change_result: _Optional[_Union[DagChangeResult, _Mapping]] = ...) -> None: ...
 
 class AttachResponse(_message.Message):
-    __slots__ = ("welcome", "report_ack", "desired_roles", "owners_answer", "inspect")
+    __slots__ = ("welcome", "report_ack", "desired_roles", "owners_answer", "inspect", "dag_change")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     REPORT_ACK_FIELD_NUMBER: _ClassVar[int]
     DESIRED_ROLES_FIELD_NUMBER: _ClassVar[int]
     OWNERS_ANSWER_FIELD_NUMBER: _ClassVar[int]
     INSPECT_FIELD_NUMBER: _ClassVar[int]
+    DAG_CHANGE_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     report_ack: ReportAck
     desired_roles: DesiredRoles
     owners_answer: OwnersAnswer
     inspect: Inspect
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., report_ack: _Optional[_Union[ReportAck, _Mapping]] = ..., desired_roles: _Optional[_Union[DesiredRoles, _Mapping]] = ..., owners_answer: _Optional[_Union[OwnersAnswer, _Mapping]] = ..., inspect: _Optional[_Union[Inspect, _Mapping]] = ...) -> None: ...
+    dag_change: DagChange
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., report_ack: _Optional[_Union[ReportAck, _Mapping]] = ..., desired_roles: _Optional[_Union[DesiredRoles, _Mapping]] = ..., owners_answer: _Optional[_Union[OwnersAnswer, _Mapping]] = ..., inspect: _Optional[_Union[Inspect, _Mapping]] = ..., dag_change: _Optional[_Union[DagChange, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("shard", "incarnation", "agent_version", "airflow_version", "schema_revision", "hostname")
@@ -350,6 +373,76 @@ class Inspection(_message.Message):
     asset_crossings: _containers.RepeatedScalarFieldContainer[str]
     obstacles: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, number: _Optional[int] = ..., namespace: _Optional[str] = ..., side: _Optional[_Union[MoveSide, str]] = ..., airflow_version: _Optional[str] = ..., schema_revision: _Optional[str] = ..., schema_digest: _Optional[str] = ..., not_understood: _Optional[_Iterable[str]] = ..., database: _Optional[str] = ..., dags_folder: _Optional[str] = ..., providers: _Optional[_Mapping[str, str]] = ..., pools: _Optional[_Iterable[str]] = ..., fernet_digest: _Optional[str] = ..., secrets_backend: _Optional[str] = ..., dags: _Optional[int] = ..., runs: _Optional[int] = ..., task_instances: _Optional[int] = ..., running: _Optional[int] = ..., deferred: _Optional[int] = ..., open_backfills: _Optional[_Iterable[str]] = ..., asset_crossings: _Optional[_Iterable[str]] = ..., obstacles: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class DagChange(_message.Message):
+    __slots__ = ("number", "namespace", "generation", "dag_id", "patience_ms", "trigger", "clear", "paused")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    DAG_ID_FIELD_NUMBER: _ClassVar[int]
+    PATIENCE_MS_FIELD_NUMBER: _ClassVar[int]
+    TRIGGER_FIELD_NUMBER: _ClassVar[int]
+    CLEAR_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    namespace: str
+    generation: int
+    dag_id: str
+    patience_ms: int
+    trigger: DagTrigger
+    clear: DagClear
+    paused: bool
+    def __init__(self, number: _Optional[int] = ..., namespace: _Optional[str] = ..., generation: _Optional[int] = ..., dag_id: _Optional[str] = ..., patience_ms: _Optional[int] = ..., trigger: _Optional[_Union[DagTrigger, _Mapping]] = ..., clear: _Optional[_Union[DagClear, _Mapping]] = ..., paused: bool = ...) -> None: ...
+
+class DagTrigger(_message.Message):
+    __slots__ = ("run_id", "conf_json", "logical_date", "note")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    CONF_JSON_FIELD_NUMBER: _ClassVar[int]
+    LOGICAL_DATE_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    conf_json: str
+    logical_date: _timestamp_pb2.Timestamp
+    note: str
+    def __init__(self, run_id: _Optional[str] = ..., conf_json: _Optional[str] = ..., logical_date: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., note: _Optional[str] = ...) -> None: ...
+
+class DagClear(_message.Message):
+    __slots__ = ("run_id", "only_failed", "task_ids")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ONLY_FAILED_FIELD_NUMBER: _ClassVar[int]
+    TASK_IDS_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    only_failed: bool
+    task_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, run_id: _Optional[str] = ..., only_failed: bool = ..., task_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class DagChangeResult(_message.Message):
+    __slots__ = ("number", "done", "failed")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    done: DagChangeDone
+    failed: DagChangeFailure
+    def __init__(self, number: _Optional[int] = ..., done: _Optional[_Union[DagChangeDone, _Mapping]] = ..., failed: _Optional[_Union[DagChangeFailure, _Mapping]] = ...) -> None: ...
+
+class DagChangeDone(_message.Message):
+    __slots__ = ("run_state", "existed", "cleared")
+    RUN_STATE_FIELD_NUMBER: _ClassVar[int]
+    EXISTED_FIELD_NUMBER: _ClassVar[int]
+    CLEARED_FIELD_NUMBER: _ClassVar[int]
+    run_state: str
+    existed: bool
+    cleared: int
+    def __init__(self, run_state: _Optional[str] = ..., existed: bool = ..., cleared: _Optional[int] = ...) -> None: ...
+
+class DagChangeFailure(_message.Message):
+    __slots__ = ("trouble", "message")
+    TROUBLE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    trouble: DagChangeTrouble
+    message: str
+    def __init__(self, trouble: _Optional[_Union[DagChangeTrouble, str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class TransferRequest(_message.Message):
     __slots__ = ("open", "begin", "table", "chunk", "trailer", "ack", "result")
