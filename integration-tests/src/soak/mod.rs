@@ -153,9 +153,10 @@ impl Soak {
             routers: 2,
             environment: vec![
                 ("SOAK_EFFECTS", effects.display().to_string()),
-                // Of a task that a scheduler was killed over, after it noted that it is queued and
-                // before it told Celery, Airflow makes another one only after this: ten minutes,
-                // unless told. A drain waits for that.
+                // A task over which a scheduler was killed, after it noted that it is queued and
+                // before it told Celery, is another's only after the first of these, five minutes
+                // unless told, and is made anew after the second, ten. A drain waits for that.
+                ("AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL", "60".to_owned()),
                 ("AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT", "180".to_owned()),
                 ("AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL", "15".to_owned()),
             ],

@@ -4,6 +4,7 @@ mod common;
 
 use std::process::Command;
 
+use airfleet_local::Stack;
 use common::repository;
 
 #[test]
@@ -26,4 +27,7 @@ fn the_demo_shows_what_it_promises_and_leaves_nothing_behind() {
     assert_eq!(figure("dag_ids resolved"), 305, "{told}");
     assert_eq!(figure("assignment changes seen by the watch"), 2, "{told}");
     assert_eq!(figure("processes left running"), 0, "{told}");
+    if Stack::installed() == Stack::Celery {
+        assert!(summary.contains("the namespace moved                              from shard-"));
+    }
 }

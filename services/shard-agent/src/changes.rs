@@ -27,7 +27,7 @@ use airfleet_runtime::lifecycle::Shutdown;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use crate::{
@@ -76,6 +76,8 @@ pub(crate) struct Maker {
     metadata: Option<Metadata>,
     /// None where the agent was not told how to log in.
     rest: Option<Rest>,
+    /// Time for all that Airflow is asked for one change.
+    limit: Duration,
     orders: watch::Receiver<Arc<Orders>>,
 }
 
@@ -166,7 +168,12 @@ impl Maker {
             }
             _ => None,
         };
-        Ok(Self { metadata, rest, orders })
+        Ok(Self { metadata, rest, limit: config.change_timeout, orders })
+    }
+
+    /// Logs in, for people who want to know whether that works; none where there is no login.
+    pub(crate) async fn try_login(&self) -> Option<Result<&'static str, Failure>> {
+        Some(self.rest.as_ref()?.try_login().await)
     }
 
     async fn make_in_time(&self, ask: &Ask, until: Instant) -> Outcome {
@@ -184,13 +191,13 @@ impl Maker {
         };
         self.is_ordered(ask)?;
         let Some(metadata) = &self.metadata else {
-            return rest.change(&ask.dag_id, &ask.change).await;
+            return self.ask_airflow(rest, ask).await;
         };
         let away = |error: &metadata::Error| Failure::new(Trouble::Away, chain(error));
         let mut tx = metadata.begin().await.map_err(|error| away(&error))?;
         let held = gate::hold(&mut tx, ask.namespace.as_str(), ask.generation.0).await;
         let outcome = match held {
-            Ok(true) => match rest.change(&ask.dag_id, &ask.change).await {
+            Ok(true) => match self.ask_airflow(rest, ask).await {
                 Ok(done) => verify(&mut tx, ask, done).await,
                 failed => failed,
             },
@@ -200,6 +207,14 @@ impl Maker {
         // Nothing was written; the hold ends.
         tx.rollback().await;
         outcome
+    }
+
+    async fn ask_airflow(&self, rest: &Rest, ask: &Ask) -> Outcome {
+        let asking = rest.change(&ask.dag_id, &ask.change);
+        timeout(self.limit, asking).await.unwrap_or_else(|_| {
+            let why = format!("no answer from Airflow within {} s", self.limit.as_secs());
+            Err(Failure::new(Trouble::InDoubt, why))
+        })
     }
 
     /// Whether the router wants the shard to be active for it, as far as it was heard: another order

@@ -259,5 +259,10 @@ pub async fn probe_once(config: &AgentConfig, listen: Duration) -> Result<Summar
         tokio::time::sleep(listen + SUBSCRIBE_TIME).await;
     }
     let sighting = observer.observe_all().await;
-    Ok(Summary::new(config.shard.clone(), sighting))
+    let mut summary = Summary::new(config.shard.clone(), sighting);
+    let maker = Maker::new(&config.airflow, roles.orders())?;
+    if let Some(tried) = maker.try_login().await {
+        summary.add_login(tried);
+    }
+    Ok(summary)
 }

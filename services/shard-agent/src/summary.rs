@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use airfleet_domain::{
+    dags::Failure,
     health::{Health, Probe, Signals, Verdict},
     resources::{DIMENSIONS, Resources},
 };
@@ -105,6 +106,15 @@ impl Summary {
             namespaces: namespaces.map(|(name, seen)| namespace(name.to_string(), *seen)).collect(),
             unowned_dags: state.unowned_dags,
         }
+    }
+
+    /// Adds whether the agent's login at the web server works, by which users change DAGs.
+    pub(crate) fn add_login(&mut self, tried: Result<&'static str, Failure>) {
+        let (ok, outcome) = match tried {
+            Ok(outcome) => (true, outcome.to_owned()),
+            Err(failure) => (false, failure.message),
+        };
+        self.probes.push(ProbeSummary { name: "login", ok, outcome });
     }
 
     /// Whether nothing is wrong.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use airfleet_domain::manifest::Size;
-use airfleet_local::{AirflowShard, AirflowVersion, Keep};
+use airfleet_local::{AirflowShard, AirflowVersion, DAGS_FOLDER, Keep};
 use airfleet_proto::{
     common::v1::Verdict,
     registry::v1::{CreateShardRequest, GetShardRequest, Shard, UpdateShardRequest},
@@ -261,6 +261,7 @@ fn agent_config(
         ..AgentConfig::default()
     };
     config.airflow.metadata_url = Some(url(shard.metadata_url())?);
+    config.airflow.dags_folder = Some(DAGS_FOLDER.to_owned());
     config.airflow.api_url = Some(shard.api_url());
     let (user, password) = shard.admin();
     user.clone_into(&mut config.airflow.api_username);

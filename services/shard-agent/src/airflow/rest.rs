@@ -42,7 +42,7 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
-    /// The web server at `base`. No request takes longer than `timeout`.
+    /// The web server at `base`. No request takes longer than `timeout`; a change may be several.
     pub(crate) fn new(
         base: &str,
         authority: Option<&Path>,
@@ -51,6 +51,18 @@ impl Rest {
     ) -> Result<Self, api::Error> {
         let (base, client) = (base_url(base)?, client(authority, timeout)?);
         Ok(Self { client, base, username, password, access: Mutex::default() })
+    }
+
+    /// Logs in anew. Answers what is logged in to, in words.
+    pub(crate) async fn try_login(&self) -> Result<&'static str, Failure> {
+        match self.log_in().await? {
+            Access::Token(_) => Ok("logged in"),
+            Access::Password => {
+                // Its name and password come with each request.
+                let answer = self.send(&Access::Password, &Method::GET, &["pools"], None).await?;
+                answer.done().map(|_| "logged in, to Airflow 2")
+            }
+        }
     }
 
     /// Makes a change.
@@ -166,7 +178,12 @@ impl Rest {
             Access::Password => request.basic_auth(&self.username, Some(self.password.expose())),
         };
         if let Some(body) = body {
-            request = request.json(body);
+            let mut body = body.clone();
+            if let (Access::Password, Some(fields)) = (access, body.as_object_mut()) {
+                // Airflow 3 wants to be told that there is no logical date, Airflow 2 does not.
+                fields.retain(|_, value| !value.is_null());
+            }
+            request = request.json(&body);
         }
         read(request).await
     }

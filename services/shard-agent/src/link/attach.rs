@@ -30,6 +30,10 @@ pub(super) const FULL_INTERVAL: Duration = Duration::from_mins(1);
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 const BACKOFF_MOST: Duration = Duration::from_secs(10);
 
+/// The longest pause while a namespace is moved: it may run nowhere until both agents are back.
+/// Moves are few, so those who come back so soon are few, too.
+const BACKOFF_MOST_MOVING: Duration = Duration::from_secs(1);
+
 /// Times that an agent follows routers that name each other before it waits.
 const REDIRECTS_MAX: u32 = 3;
 
@@ -110,14 +114,19 @@ impl Attachment {
                 redirects += 1;
                 continue;
             }
-            if is_lasting(&problem) {
+            let is_lasting = is_lasting(&problem);
+            if is_lasting {
                 backoff.slow_down();
             }
             if failures % RELOAD_AFTER == 0 {
                 self.reload();
             }
+            let mut pause = backoff.next_wait();
+            if !is_lasting && self.roles.is_in_move() {
+                pause = pause.min(BACKOFF_MOST_MOVING);
+            }
             tokio::select! {
-                () = sleep(backoff.next_wait()) => {}
+                () = sleep(pause) => {}
                 () = self.shutdown.triggered() => {}
             }
         }

@@ -207,6 +207,11 @@ impl Roles {
         self.0.orders.subscribe()
     }
 
+    /// Whether a namespace is on its way to or from the shard.
+    pub(super) fn is_in_move(&self) -> bool {
+        self.0.orders.borrow().values().any(|order| order.task().is_some())
+    }
+
     /// A router took the agent in, for `term`.
     pub(super) fn begin(&self, term: i64) -> Result<(), Refused> {
         let mut inner = self.lock();

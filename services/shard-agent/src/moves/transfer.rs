@@ -1,7 +1,7 @@
 //! One end of a transfer: rows from the source's database into the target's, over a router.
 //!
 //! Each end comes again after a break, with what it knows; the target alone knows how far rows are
-//! kept. What comes of a transfer is in the target's database before it is told, so an end that was
+//! kept, and goes on to tell that it has all. What comes of a transfer is in the target's database before it is told, so an end that was
 //! killed finds it there. An end that fails for good says so, and the router orders another attempt.
 
 mod ends;
@@ -27,7 +27,8 @@ use super::{Mover, wire as convert};
 use crate::backoff::Backoff;
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
-const BACKOFF_MOST: Duration = Duration::from_secs(5);
+/// Short: under seal nobody runs the namespace meanwhile, and transfers are few.
+const BACKOFF_MOST: Duration = Duration::from_secs(1);
 
 /// A stream that lasted so long was no failure to connect.
 const LASTED: Duration = Duration::from_secs(5);
@@ -198,7 +199,10 @@ impl ThisEnd {
                 Side::Target => self.take_in().await,
             };
             match outcome {
-                Ok(()) => return,
+                Ok(()) if self.key.side == Side::Source => return,
+                // The move waits for the word of both ends. A source that was killed before it heard
+                // comes again, and a target is there to tell it for as long as it is ordered to.
+                Ok(()) => {}
                 Err(Broken::ForGood(error)) => {
                     let (code, message) = (error.code().to_owned(), crate::words::chain(&error));
                     tracing::warn!(namespace = %self.namespace(), code, "transfer: {message}");

@@ -327,5 +327,16 @@ async fn how_far_rows_are_is_told_while_they_travel() {
     let done = progress(|progress| progress.state() == TransferState::Done).await;
     assert!(done.running.is_empty(), "sums say what is there");
     assert!(done.tables.iter().any(|sum| sum.table == "task_instance" && sum.rows == 3_000));
+
+    // A source that was killed before it heard comes again, and again.
+    drop(target);
+    for _ in 0..2 {
+        let mut target = fixture.router.transfer().await;
+        target.say.send(joined()).unwrap();
+        let open = target.heard.message().await.unwrap().unwrap().message;
+        assert!(matches!(open, Some(Said::Open(_))), "{open:?}");
+        let told = target.heard.message().await.unwrap().unwrap().message;
+        assert_eq!(told, Some(Said::Result(TransferResult::default())));
+    }
     agent.stop().await;
 }
