@@ -140,7 +140,7 @@ pub(crate) async fn last(
     Ok(found.and_then(|(text,)| serde_json::from_str(&text).ok()))
 }
 
-/// What is noted of this move; nothing of another one.
+/// What is noted of this move; nothing of another one. To be changed, it is read by [`to_change`].
 pub(crate) async fn of(
     tx: &mut Transaction,
     namespace: &NamespaceName,
@@ -150,7 +150,25 @@ pub(crate) async fn of(
     Ok(found.unwrap_or_else(|| Notes::new(move_id.clone())))
 }
 
-/// Notes it, in place of what was noted before.
+/// The same, and nobody else can change it until the end of the transaction: a transfer and a change
+/// of role may note something at the same time.
+pub(crate) async fn to_change(
+    tx: &mut Transaction,
+    namespace: &NamespaceName,
+    move_id: &MoveId,
+) -> Result<Notes, Error> {
+    // One that does not read as notes is none; it is there to be locked.
+    tx.execute(
+        "note something of a move",
+        "INSERT INTO {schema}.airfleet_move (namespace, notes) VALUES ($1, '{}') \
+         ON CONFLICT (namespace) DO UPDATE SET noted_at = now()",
+        &[Bind::Text(namespace.as_str())],
+    )
+    .await?;
+    of(tx, namespace, move_id).await
+}
+
+/// Notes it, in place of what was noted before; read by [`to_change`] in the same transaction.
 pub(crate) async fn write(
     tx: &mut Transaction,
     namespace: &NamespaceName,
@@ -159,8 +177,7 @@ pub(crate) async fn write(
     let text = serde_json::to_string(notes).expect("plain data");
     tx.execute(
         "note something of a move",
-        "INSERT INTO {schema}.airfleet_move (namespace, notes) VALUES ($1, $2) \
-         ON CONFLICT (namespace) DO UPDATE SET notes = EXCLUDED.notes, noted_at = now()",
+        "UPDATE {schema}.airfleet_move SET notes = $2, noted_at = now() WHERE namespace = $1",
         &[Bind::Text(namespace.as_str()), Bind::Text(&text)],
     )
     .await?;

@@ -196,12 +196,13 @@ impl ThisEnd {
             let began = Instant::now();
             let outcome = match self.key.side {
                 Side::Source => self.send().await,
+                // The move waits for the word of both ends. A source that was killed before it heard
+                // comes again, and a target is there to tell it for as long as it is ordered to.
+                Side::Target if self.has_all() => self.tell_done().await,
                 Side::Target => self.take_in().await,
             };
             match outcome {
                 Ok(()) if self.key.side == Side::Source => return,
-                // The move waits for the word of both ends. A source that was killed before it heard
-                // comes again, and a target is there to tell it for as long as it is ordered to.
                 Ok(()) => {}
                 Err(Broken::ForGood(error)) => {
                     let (code, message) = (error.code().to_owned(), crate::words::chain(&error));
@@ -218,6 +219,10 @@ impl ThisEnd {
             }
             sleep(backoff.next_wait()).await;
         }
+    }
+
+    fn has_all(&self) -> bool {
+        matches!(self.progress.borrow().end, Some(End::Done { .. }))
     }
 
     fn end(&self, end: End) {

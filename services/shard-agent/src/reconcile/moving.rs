@@ -353,7 +353,7 @@ impl Moving<'_> {
     }
 
     async fn notes(&self, tx: &mut Transaction) -> Result<Notes, Problem> {
-        Ok(notes::of(tx, self.name, &self.task.move_id).await?)
+        Ok(notes::to_change(tx, self.name, &self.task.move_id).await?)
     }
 
     async fn write(&self, tx: &mut Transaction, noted: &Notes) -> Result<(), Problem> {

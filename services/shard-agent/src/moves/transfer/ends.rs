@@ -213,7 +213,7 @@ impl ThisEnd {
     async fn note(&self, change: impl FnOnce(&mut Notes)) -> Result<(), Broken> {
         let writing = async {
             let mut tx = self.mover.metadata.begin().await?;
-            let mut noted = notes::of(&mut tx, self.namespace(), &self.key.move_id).await?;
+            let mut noted = notes::to_change(&mut tx, self.namespace(), &self.key.move_id).await?;
             change(&mut noted);
             notes::write(&mut tx, self.namespace(), &noted).await?;
             tx.commit().await
@@ -238,10 +238,7 @@ impl ThisEnd {
             Opened::Import(import) => import,
             Opened::Done(installed) => {
                 self.end(End::Done { tables: installed.tables, marks: installed.marks });
-                // The source may not have heard of it.
-                let mut stream = self.join(self.open()).await?;
-                stream.say(Said::Result(wire::TransferResult::default())).await?;
-                return finish(stream).await;
+                return Ok(());
             }
         };
         let open = wire::TransferOpen { kept: import.kept().map(convert::position), ..self.open() };
@@ -265,6 +262,13 @@ impl ThisEnd {
             Err(again) => return Err(again),
         };
         self.end(installed);
+        stream.say(Said::Result(wire::TransferResult::default())).await?;
+        finish(stream).await
+    }
+
+    /// The target has all: it says so to a source that comes and has not heard of it.
+    pub(super) async fn tell_done(&mut self) -> Result<(), Broken> {
+        let mut stream = self.join(self.open()).await?;
         stream.say(Said::Result(wire::TransferResult::default())).await?;
         finish(stream).await
     }
