@@ -61,6 +61,9 @@ const SHARDS: [&str; 2] = ["shard-a", "shard-b"];
 /// A move may take so long, faults and all.
 const MOVE_LIMIT: Duration = Duration::from_mins(8);
 
+/// Runs that wait at the end may take so long: of the long DAG there may be many, two at a time.
+const END_LIMIT: Duration = Duration::from_mins(20);
+
 /// A neighbour: it stays where it is, and has a tick each minute.
 const NEIGHBOUR: &str = r#"
 import pendulum
@@ -444,7 +447,7 @@ impl Soak {
                AND state NOT IN ('success', 'failed')) = 0 \
              FROM dag_run WHERE starts_with(dag_id, 'pay.')"
         );
-        eventually(LIMIT * 2, async || {
+        eventually(END_LIMIT, async || {
             self.keep_airflows().await?;
             let found = self.shard(owner).airflow.sql(&ended).await?;
             ensure!(found == "t", "runs do not end");

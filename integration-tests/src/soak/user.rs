@@ -20,7 +20,7 @@ use airfleet_proto::{
 };
 use airfleet_runtime::status::Problem;
 use anyhow::Result;
-use tokio::time::{interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tonic::{Response, Status, transport::Channel};
 
 use super::first_answer;
@@ -40,6 +40,8 @@ pub(super) struct User {
 impl User {
     pub(super) async fn ask(self) {
         let mut pauses = interval(Duration::from_secs(7));
+        // Who had to wait asks for no more at once than anybody.
+        pauses.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut number = 0;
         while self.asking.load(Ordering::SeqCst) {
             pauses.tick().await;
