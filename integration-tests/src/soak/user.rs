@@ -94,8 +94,11 @@ impl User {
                     Ok(_) => return true,
                     Err(status) => Problem::from(&status),
                 };
+                // A router that is not there gives no reason.
+                let code = || format!("{:?}", problem.code);
+                let why = Some(problem.reason.clone()).filter(|why| !why.is_empty());
                 let mut refusals = self.refusals.lock().expect("nobody panics");
-                *refusals.entry(problem.reason).or_default() += 1;
+                *refusals.entry(why.unwrap_or_else(code)).or_default() += 1;
             }
             sleep(Duration::from_millis(500)).await;
         }
