@@ -438,7 +438,8 @@ pub struct Inspection {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// Pools: at the source those that tasks of the namespace use, at the target all. At most 1,000.
+    /// Pools: at the source those that tasks of the namespace use and that its manifest does not bring,
+    /// at the target all. At most 1,000.
     #[prost(string, repeated, tag = "11")]
     pub pools: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Over the Fernet key, keyed with a text of Airfleet's own, so that it tells whether two keys are

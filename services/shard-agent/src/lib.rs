@@ -195,8 +195,13 @@ pub async fn run(
     tasks.spawn_critical("foreign DAGs", asking);
     let reconciling = keep_reconciling(reconciled, roles.orders(), stop.clone());
     tasks.spawn_critical("reconciler", reconciling);
-    let inspecting =
-        keep_inspecting(inspector.clone(), config.clone(), outbox.clone(), stop.clone());
+    let inspecting = keep_inspecting(
+        inspector.clone(),
+        config.clone(),
+        outbox.clone(),
+        roles.orders(),
+        stop.clone(),
+    );
     tasks.spawn_critical("inspector", inspecting);
     let changing = keep_changing(maker, waiting, outbox.clone(), stop.clone());
     tasks.spawn_critical("changes", changing);

@@ -18,11 +18,15 @@ use airfleet_transfer::{Airflow, Database, Look, Scope, inspect};
 use tokio::{
     io::AsyncReadExt as _,
     process::Command,
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, timeout},
 };
 
-use crate::{AgentConfig, airflow::metadata::Metadata, link::Outbox};
+use crate::{
+    AgentConfig,
+    airflow::metadata::Metadata,
+    link::{Orders, Outbox},
+};
 
 /// Questions that wait, at most. A router asks for the ends of few moves at a time.
 const WAITING_MAX: usize = 1_000;
@@ -105,6 +109,7 @@ pub(crate) async fn keep_inspecting(
     inspector: Inspector,
     config: AgentConfig,
     outbox: Outbox,
+    orders: watch::Receiver<Arc<Orders>>,
     shutdown: Shutdown,
 ) -> Result<(), Infallible> {
     let mut providers = Providers::default();
@@ -119,11 +124,21 @@ pub(crate) async fn keep_inspecting(
             let airflow = airflow(&config, &outbox, &mut providers).await;
             look(&inspector.0.subject, &asked, airflow).await
         };
-        let found = tokio::select! {
+        let mut found = tokio::select! {
             found = looking => found,
             () = shutdown.triggered() => return Ok(()),
         };
+        if asked.side() == wire::MoveSide::Source {
+            leave_out_what_it_brings(&mut found, &asked.namespace, &orders.borrow());
+        }
         outbox.put_inspection(answer(&asked, found), stream);
+    }
+}
+
+/// Pools that the namespace's manifest declares are made on whichever shard it is staged on.
+fn leave_out_what_it_brings(found: &mut Inspection, namespace: &str, orders: &Orders) {
+    if let Some(order) = orders.get(namespace) {
+        found.pools.retain(|pool| order.workload.pools.iter().all(|brought| brought.name != *pool));
     }
 }
 

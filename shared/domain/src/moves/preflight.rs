@@ -29,7 +29,7 @@ pub struct Inspection {
     pub dags_folder: String,
     /// Providers with their versions.
     pub providers: BTreeMap<String, String>,
-    /// Pools: at the source those that its tasks use, at the target all.
+    /// Pools: at the source those that its tasks use and its manifest does not bring, at the target all.
     pub pools: BTreeSet<String>,
     /// Over the Fernet key, keyed so that it tells nothing of it; empty where there is none.
     pub fernet_digest: String,
