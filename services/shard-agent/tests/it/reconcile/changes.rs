@@ -129,7 +129,11 @@ async fn what_was_begun_ends_before_its_namespace_is_given_up() {
     eventually("Airflow to be asked", async || (airflow.asked() == 1).then_some(())).await;
     fixture.tell_source(fixture.pay(Role::Quiesced, 1));
     let order = "SELECT role FROM airfleet_role WHERE namespace = 'pay'";
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    eventually("the order to wait for it", async || {
+        (query(&fixture.shard, waiting).await.trim() != "0").then_some(())
+    })
+    .await;
     assert_eq!(query(&fixture.shard, order).await.trim(), "active", "it is held");
     assert_eq!(fixture.running().await, ["pay__a"]);
     // What comes after the order is not begun.
