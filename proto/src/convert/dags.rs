@@ -96,7 +96,7 @@ pub fn outcome(wire: wire::DagChangeResult) -> Outcome {
 }
 
 /// A moment of the wire. Microseconds since 1970-01-01 UTC.
-pub fn micros(at: Timestamp) -> i64 {
+fn micros(at: Timestamp) -> i64 {
     at.seconds.saturating_mul(1_000_000).saturating_add(i64::from(at.nanos) / 1000)
 }
 

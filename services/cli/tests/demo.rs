@@ -28,6 +28,7 @@ fn the_demo_shows_what_it_promises_and_leaves_nothing_behind() {
     assert_eq!(figure("assignment changes seen by the watch"), 2, "{told}");
     assert_eq!(figure("processes left running"), 0, "{told}");
     if Stack::installed() == Stack::Celery {
-        assert!(summary.contains("the namespace moved                              from shard-"));
+        let moved = "the namespace moved                              from shard-";
+        assert!(summary.contains(moved), "{told}");
     }
 }

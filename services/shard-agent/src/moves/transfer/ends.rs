@@ -262,15 +262,12 @@ impl ThisEnd {
             Err(again) => return Err(again),
         };
         self.end(installed);
-        stream.say(Said::Result(wire::TransferResult::default())).await?;
-        finish(stream).await
+        say_done(stream).await
     }
 
     /// The target has all: it says so to a source that comes and has not heard of it.
     pub(super) async fn tell_done(&mut self) -> Result<(), Broken> {
-        let mut stream = self.join(self.open()).await?;
-        stream.say(Said::Result(wire::TransferResult::default())).await?;
-        finish(stream).await
+        say_done(self.join(self.open()).await?).await
     }
 
     async fn install(&self, mut import: Box<Import>, stream: &mut Stream) -> Result<End, Broken> {
@@ -326,6 +323,12 @@ impl ThisEnd {
             self.passed(Passed::taken(&import, &estimate));
         }
     }
+}
+
+/// Everything is committed.
+async fn say_done(mut stream: Stream) -> Result<(), Broken> {
+    stream.say(Said::Result(wire::TransferResult::default())).await?;
+    finish(stream).await
 }
 
 /// All is said: waits until the router has taken it.
