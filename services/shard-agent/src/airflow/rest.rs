@@ -268,7 +268,8 @@ impl Answer {
             Value::Object(detail) => {
                 detail.get("reason").and_then(Value::as_str).unwrap_or_default().to_owned()
             }
-            _ => String::new(),
+            // Airflow 2 has no more to say than this where a run is not there.
+            _ => self.value["title"].as_str().unwrap_or_default().to_owned(),
         };
         let text = if text.is_empty() { self.status.to_string() } else { text };
         text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(DETAIL_MAX).collect()
@@ -312,6 +313,8 @@ mod tests {
         assert_eq!(answer(200, json!({"a": 1})), Ok(json!({"a": 1})));
         let (found, said) = trouble(404, json!({"detail": "The Dag with ID: `x` was not found"}));
         assert_eq!((found, &*said), (Trouble::NotFound, "The Dag with ID: `x` was not found"));
+        let titled = json!({"detail": null, "title": "Dag Run id r not found in dag x"});
+        assert_eq!(trouble(404, titled).1, "Dag Run id r not found in dag x");
         let errors = json!({"detail": [{"loc": ["body", "conf"], "msg": "Input should be\nso"}]});
         assert_eq!(trouble(422, errors), (Trouble::Refused, "conf: Input should be so".into()));
         let unique = json!({"detail": {"reason": "Unique constraint violation", "statement": "x"}});

@@ -22,6 +22,7 @@ const READY_LIMIT: Duration = Duration::from_mins(5);
 /// What takes longer is told.
 const SLOW: Duration = Duration::from_secs(1);
 const STOP_GRACE: Duration = Duration::from_secs(20);
+const USER_LIMIT: Duration = Duration::from_mins(2);
 
 /// How to boot an [`AirflowShard`].
 #[derive(Clone)]
@@ -181,8 +182,9 @@ impl AirflowShardBuilder {
         let template = steps
             .slow("migrating a database to copy, this once", environment.template(stack))
             .await?;
-        let stores =
-            start_stores(&sandbox, stack, &template, !components.is_empty(), &steps).await?;
+        // Of Airflow 2 nothing is started that would ask a broker.
+        let with_broker = !components.is_empty() && self.version == AirflowVersion::V3_3_2;
+        let stores = start_stores(&sandbox, stack, &template, with_broker, &steps).await?;
 
         let secrets = Secrets::load(&home)?;
         let api_port = Port::claim()?;
@@ -192,6 +194,7 @@ impl AirflowShardBuilder {
             Stores::Sqlite { .. } => None,
         };
         let mut variables = settings::Shard {
+            version: self.version,
             folder: sandbox.folder(),
             home: &home,
             metadata_url: &metadata_url,
@@ -205,11 +208,20 @@ impl AirflowShardBuilder {
         variables.extend(self.env.iter().cloned());
         let command = sandbox.folder().join("airflow-command");
         environment.airflow("command", &variables).write_script(&command)?;
+        if self.version == AirflowVersion::V2_11_2 && !components.is_empty() {
+            let user = environment.airflow("users", &variables);
+            let user = user.args(settings::first_user(&secrets));
+            steps.slow("making its first user", sandbox.run(&user, USER_LIMIT)).await?;
+        }
         let components = components
             .into_iter()
             .map(|component| {
-                let arguments =
-                    settings::arguments(component, &self.name, &self.queues, self.concurrency);
+                let arguments = match self.version {
+                    AirflowVersion::V3_3_2 => {
+                        settings::arguments(component, &self.name, &self.queues, self.concurrency)
+                    }
+                    AirflowVersion::V2_11_2 => vec!["webserver".to_owned()],
+                };
                 let spec = environment.airflow(component.as_str(), &variables).args(arguments);
                 (component, Service::new(sandbox.clone(), spec, Ready::Started, STOP_GRACE))
             })
@@ -217,6 +229,7 @@ impl AirflowShardBuilder {
 
         let shard = AirflowShard {
             name: self.name,
+            version: self.version,
             components,
             stores,
             api_port,
@@ -255,8 +268,12 @@ impl AirflowShardBuilder {
             && self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         let refusal = if !name_is_plain {
             format!("{:?} is no shard name: use letters, digits, - and _", self.name)
-        } else if self.version == AirflowVersion::V2_11_2 && !wanted.is_empty() {
-            "airflow 2.11.2 can only be booted as a database: ask for database_only".to_owned()
+        } else if self.version == AirflowVersion::V2_11_2
+            && wanted.iter().any(|component| *component != Component::ApiServer)
+        {
+            "of airflow 2.11.2 only the database and the api-server can be booted: ask for \
+             database_only, or for that component"
+                .to_owned()
         } else if stack == Stack::Sqlite && wanted.contains(&Component::Worker) {
             "a worker needs PostgreSQL and Redis: run scripts/setup.sh, or leave it out".to_owned()
         } else if !wanted.is_empty() && !wanted.contains(&Component::ApiServer) {

@@ -45,7 +45,7 @@ pub enum AirflowVersion {
     /// 3.3.2, with all its components.
     #[default]
     V3_3_2,
-    /// 2.11.2, only as a migrated metadata database.
+    /// 2.11.2, its metadata database and its web server.
     V2_11_2,
 }
 
@@ -84,7 +84,7 @@ impl Stack {
 /// A process of Airflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Component {
-    /// Serves REST, the console, and the tasks' own API.
+    /// Serves REST, the console, and the tasks' own API. Of Airflow 2 its `webserver`.
     ApiServer,
     /// Creates runs and queues tasks; with [`Stack::Sqlite`] it runs them too.
     Scheduler,
@@ -198,6 +198,7 @@ impl Reported {
 #[derive(Debug)]
 pub struct AirflowShard {
     name: String,
+    version: AirflowVersion,
     // Airflow's processes end before what they stand on.
     components: Vec<(Component, Service)>,
     stores: Stores,
@@ -342,11 +343,14 @@ impl AirflowShard {
 
     /// What Airflow's own health page says; an error if nobody serves it.
     pub async fn health(&self) -> Result<Health> {
-        let url = format!("{}/api/v2/monitor/health", self.api_url());
-        self.json(self.client.get(url)).await
+        let path = match self.version {
+            AirflowVersion::V3_3_2 => "api/v2/monitor/health",
+            AirflowVersion::V2_11_2 => "health",
+        };
+        self.json(self.client.get(format!("{}/{path}", self.api_url()))).await
     }
 
-    /// A bearer token for the REST API, with the role `admin`.
+    /// A bearer token for the REST API, with the role `admin`. Airflow 2 has none.
     pub async fn token(&self) -> Result<String> {
         #[derive(serde::Deserialize)]
         struct Token {

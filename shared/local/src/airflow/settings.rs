@@ -69,6 +69,7 @@ pub(super) fn database(home: &Path, version: AirflowVersion, url: &str) -> Vec<(
 
 /// What the components of a shard have in common.
 pub(super) struct Shard<'a> {
+    pub(super) version: AirflowVersion,
     pub(super) folder: &'a Path,
     pub(super) home: &'a Path,
     pub(super) metadata_url: &'a str,
@@ -85,10 +86,14 @@ impl Shard<'_> {
         let logs = self.folder.join("logs/airflow");
         let api = format!("http://127.0.0.1:{}", self.api_port);
         let database_url = sqlalchemy_url(self.metadata_url);
-        let mut v = Variables(database(self.home, AirflowVersion::V3_3_2, self.metadata_url));
-        let executor = match self.stack {
-            Stack::Celery => "CeleryExecutor",
-            Stack::Sqlite => "LocalExecutor",
+        let mut v = Variables(database(self.home, self.version, self.metadata_url));
+        let executor = match (self.stack, self.version) {
+            (Stack::Celery, AirflowVersion::V3_3_2) => "CeleryExecutor",
+            // Of Airflow 2 only the web server is started, and no Celery is installed.
+            (Stack::Celery, AirflowVersion::V2_11_2) | (Stack::Sqlite, AirflowVersion::V3_3_2) => {
+                "LocalExecutor"
+            }
+            (Stack::Sqlite, AirflowVersion::V2_11_2) => "SequentialExecutor",
         };
         v.set("CORE", "EXECUTOR", executor);
         v.set("CORE", "DAGS_FOLDER", DAGS_FOLDER);
@@ -129,6 +134,13 @@ impl Shard<'_> {
             logs.join("dag_processor").display(),
         );
         v.set("LOGGING", "COLORED_CONSOLE_LOG", "False");
+        if self.version == AirflowVersion::V2_11_2 {
+            v.set("WEBSERVER", "WEB_SERVER_HOST", "127.0.0.1");
+            v.set("WEBSERVER", "WEB_SERVER_PORT", self.api_port);
+            v.set("WEBSERVER", "WORKERS", 1);
+            v.set("WEBSERVER", "SECRET_KEY", &self.secrets.signing_key);
+            v.set("API", "AUTH_BACKENDS", "airflow.api.auth.backend.basic_auth");
+        }
         if let Some(broker) = self.broker_url {
             v.set("CELERY", "BROKER_URL", broker);
             v.set("CELERY", "RESULT_BACKEND", format!("db+{database_url}"));
@@ -161,6 +173,14 @@ pub(super) fn arguments(
         ),
     };
     text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The arguments with which `airflow` of version 2 makes the user `admin`. Its password is seen in
+/// the list of processes for as long as that takes; there is no other way to give it.
+pub(super) fn first_user(secrets: &Secrets) -> Vec<String> {
+    let text = "users create --username admin --role Admin --firstname a --lastname b \
+                --email admin@localhost --password";
+    text.split_whitespace().map(str::to_owned).chain([secrets.password.clone()]).collect()
 }
 
 /// SQLAlchemy's spelling of a metadata URL.

@@ -1,6 +1,6 @@
-//! Changes that users ask for while their namespace is given up. Airflow's web server is scripted
-//! here, since a real one cannot be made to take its time at the right moment; what a real one makes
-//! of changes is tested with a fleet.
+//! Changes that users ask for. While their namespace is given up Airflow's web server is scripted,
+//! since a real one cannot be made to take its time at the right moment. That of Airflow 2 is real
+//! here, that of Airflow 3 is in the tests with a fleet.
 
 use std::{
     sync::{
@@ -10,15 +10,19 @@ use std::{
     time::Duration,
 };
 
-use airfleet_local::AirflowVersion;
+use airfleet_local::{AirflowShard, AirflowVersion, Component, Stack};
 use airfleet_proto::{
-    agent::v1::{DagChange, DagChangeResult, DagChangeTrouble, dag_change, dag_change_result},
+    agent::v1::{
+        DagChange, DagChangeDone, DagChangeResult, DagChangeTrouble, DagClear, DagTrigger,
+        dag_change::Change, dag_change_result,
+    },
     common::v1::Role,
 };
 use airfleet_runtime::config::Secret;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    process::Command,
     sync::Semaphore,
 };
 
@@ -86,7 +90,7 @@ fn trigger(number: i64, generation: i64) -> DagChange {
         generation,
         dag_id: "pay__a".to_owned(),
         patience_ms: 60_000,
-        change: Some(dag_change::Change::Trigger(Default::default())),
+        change: Some(Change::Trigger(Default::default())),
     }
 }
 
@@ -146,5 +150,105 @@ async fn what_was_begun_ends_before_its_namespace_is_given_up() {
     fixture.reached("pay", Role::Quiesced, 1).await;
     assert_eq!(fixture.running().await, Vec::<String>::new());
     assert_eq!(airflow.asked(), 1);
+    agent.stop().await;
+}
+
+const DAG: &str = "
+from airflow import DAG
+from airflow.operators.empty import EmptyOperator
+from pendulum import datetime
+with DAG('pay__a', schedule=None, start_date=datetime(2026, 1, 1), is_paused_upon_creation=True):
+    EmptyOperator(task_id='one') >> EmptyOperator(task_id='two')
+";
+
+/// Takes about half a minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn airflow_2_is_asked_by_its_own_rest_api() {
+    if Stack::installed() != Stack::Celery {
+        eprintln!("passed over: PostgreSQL or Redis is not installed");
+        return;
+    }
+    let shard = AirflowShard::builder("shard-a").version(AirflowVersion::V2_11_2);
+    let shard = shard.components([Component::ApiServer]).boot().await.unwrap();
+    std::fs::write(shard.dags_folder().join("a.py"), DAG).unwrap();
+    let mut parse = Command::new(shard.command());
+    let parsed = parse.args(["dags", "reserialize"]).current_dir(shard.folder()).output().await;
+    let parsed = parsed.unwrap();
+    assert!(parsed.status.success(), "{}", String::from_utf8_lossy(&parsed.stderr));
+
+    let fixture = Fixture::of(shard).await;
+    fixture.source("pay", "a.py", "# 1");
+    let mut config = fixture.config();
+    let (username, password) = fixture.shard.admin();
+    config.airflow.api_url = Some(fixture.shard.api_url());
+    config.airflow.api_username = username.to_owned();
+    config.airflow.api_password = Some(Secret::new(password));
+    let agent = RunningAgent::start(config);
+    fixture.tell(&[fixture.pay(Role::Active, 1)]);
+    fixture.reached("pay", Role::Active, 1).await;
+    let sql = async |sql: &str| query(&fixture.shard, sql).await.trim().to_owned();
+    let answer_to = async |dag_id: &str, change: Change| {
+        let number = i64::try_from(fixture.router.changed().len()).unwrap() + 1;
+        let (dag_id, change) = (dag_id.to_owned(), Some(change));
+        fixture.router.change(&DagChange { dag_id, change, ..trigger(number, 1) });
+        eventually("the answer", async || {
+            let answers = fixture.router.changed();
+            answers.into_iter().find(|answer| answer.number == number)
+        })
+        .await
+    };
+    let done = async |change: Change| match answer_to("pay__a", change).await.result {
+        Some(dag_change_result::Result::Done(done)) => done,
+        other => panic!("{other:?}"),
+    };
+    let run = |run_id: &str, logical_date| {
+        let (run_id, conf_json) = (run_id.to_owned(), r#"{"n": 1}"#.to_owned());
+        Change::Trigger(DagTrigger { run_id, conf_json, logical_date, note: "why".to_owned() })
+    };
+    let clear = |run_id: &str, only_failed, task_ids: &[&str]| {
+        let task_ids = task_ids.iter().map(|&task_id| task_id.to_owned()).collect();
+        Change::Clear(DagClear { run_id: run_id.to_owned(), only_failed, task_ids })
+    };
+
+    let paused = "SELECT is_paused FROM dag WHERE dag_id = 'pay__a'";
+    for (asked, found) in [(false, "f"), (true, "t"), (false, "f")] {
+        done(Change::Paused(asked)).await;
+        assert_eq!(sql(paused).await, found);
+    }
+
+    // Asked for twice it is one run, and another one of its date is none.
+    let at = Some(prost_types::Timestamp { seconds: 1_767_571_200, nanos: 0 });
+    let queued = |existed| DagChangeDone { run_state: "queued".to_owned(), existed, cleared: 0 };
+    assert_eq!(done(run("r", at)).await, queued(false));
+    assert_eq!(done(run("r", at)).await, queued(true));
+    let refused = answer_to("pay__a", run("other", at)).await;
+    assert_eq!(trouble(&refused), Some(DagChangeTrouble::Refused), "{refused:?}");
+    assert_eq!(done(run("undated", None)).await, queued(false));
+    let runs = "SELECT string_agg(concat_ws(' ', run_id, run_type, content), ',' ORDER BY run_id) \
+                FROM dag_run LEFT JOIN dag_run_note ON dag_run_id = id";
+    assert_eq!(sql(runs).await, "r manual why,undated manual why");
+
+    sql("UPDATE dag_run SET state = 'failed'; \
+         UPDATE task_instance SET state = 'success', start_date = now(), end_date = now(); \
+         UPDATE task_instance SET state = 'failed' WHERE task_id = 'two'")
+    .await;
+    let cleared = async |change| done(change).await.cleared;
+    assert_eq!(cleared(clear("r", true, &[])).await, 1);
+    assert_eq!(cleared(clear("undated", false, &["one"])).await, 1);
+    let states = "SELECT string_agg(concat_ws(' ', run_id, task_id, state), ',' \
+                  ORDER BY run_id, task_id) FROM task_instance";
+    assert_eq!(sql(states).await, "r one success,r two,undated one,undated two failed");
+    assert_eq!(sql("SELECT count(*) FROM dag_run WHERE state = 'queued'").await, "2");
+
+    // What is not there is said to be so, in Airflow's words.
+    for (dag_id, change, word) in [
+        ("pay__none", run("r", None), "pay__none"),
+        ("pay__none", Change::Paused(true), ""),
+        ("pay__a", clear("none", false, &[]), "none"),
+    ] {
+        let answer = answer_to(dag_id, change).await;
+        assert_eq!(trouble(&answer), Some(DagChangeTrouble::NotFound), "{answer:?}");
+        assert!(format!("{answer:?}").contains(word), "{answer:?}");
+    }
     agent.stop().await;
 }

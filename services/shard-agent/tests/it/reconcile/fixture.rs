@@ -40,7 +40,10 @@ pub(super) struct Told {
 
 impl Fixture {
     pub(super) async fn new(version: AirflowVersion) -> Self {
-        let shard = database(version).await;
+        Self::of(database(version).await).await
+    }
+
+    pub(super) async fn of(shard: AirflowShard) -> Self {
         let home = tempfile::tempdir().unwrap();
         for folder in ["dags", "state", "secrets/pay", "sources"] {
             fs::create_dir_all(home.path().join(folder)).unwrap();
