@@ -21,7 +21,7 @@ use airfleet_proto::{
 use airfleet_runtime::status::Problem;
 use anyhow::Result;
 use tokio::time::{MissedTickBehavior, interval, sleep};
-use tonic::{Response, Status, transport::Channel};
+use tonic::{Code, Response, Status, transport::Channel};
 
 use super::first_answer;
 
@@ -94,8 +94,11 @@ impl User {
                     Ok(_) => return true,
                     Err(status) => Problem::from(&status),
                 };
-                // A router that is not there gives no reason.
-                let code = || format!("{:?}", problem.code);
+                // A router that does not run gives no reason; one of two seldom runs.
+                let code = || match problem.code {
+                    Code::Unavailable => "(no router there)".to_owned(),
+                    code => format!("{code:?}"),
+                };
                 let why = Some(problem.reason.clone()).filter(|why| !why.is_empty());
                 let mut refusals = self.refusals.lock().expect("nobody panics");
                 *refusals.entry(why.unwrap_or_else(code)).or_default() += 1;

@@ -185,7 +185,8 @@ impl Rest {
             }
             request = request.json(&body);
         }
-        read(request).await
+        let by_password = matches!(access, Access::Password);
+        Ok(Answer { by_password, ..read(request).await? })
     }
 
     fn url(&self, path: &[&str]) -> Url {
@@ -201,6 +202,8 @@ impl Rest {
 struct Answer {
     status: StatusCode,
     value: Value,
+    /// Whether it was asked by name and password, as Airflow 2 is.
+    by_password: bool,
 }
 
 /// Sends a request. A failure says what is certain of it.
@@ -217,7 +220,11 @@ async fn read(request: RequestBuilder) -> Result<Answer, Failure> {
         Err(_) if status.is_success() => Vec::new(),
         Err(error) => return Err(lost(&error)),
     };
-    Ok(Answer { status, value: serde_json::from_slice(&text).unwrap_or_default() })
+    Ok(Answer {
+        status,
+        value: serde_json::from_slice(&text).unwrap_or_default(),
+        by_password: false,
+    })
 }
 
 impl Answer {
@@ -242,9 +249,15 @@ impl Answer {
     }
 
     fn login_refused(&self) -> Failure {
+        let way = if self.by_password {
+            ", and let it in by name and password: airflow.api.auth.backend.basic_auth has to be \
+             among Airflow's api.auth_backends"
+        } else {
+            ""
+        };
         let message = format!(
             "Airflow answered {} to the agent ({}); set airflow.api_username and \
-             airflow.api_password to a user that may edit DAGs and their runs",
+             airflow.api_password to a user that may edit DAGs and their runs{way}",
             self.status.as_u16(),
             self.detail()
         );
@@ -300,7 +313,8 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, value: Value) -> Result<Value, Failure> {
-        Answer { status: StatusCode::from_u16(status).unwrap(), value }.done()
+        let status = StatusCode::from_u16(status).unwrap();
+        Answer { status, value, by_password: false }.done()
     }
 
     fn trouble(status: u16, value: Value) -> (Trouble, String) {
@@ -324,6 +338,9 @@ mod tests {
         let (found, said) = trouble(403, json!({"detail": "Forbidden"}));
         assert_eq!(found, Trouble::NotSetUp);
         assert!(said.contains("airflow.api_password"), "{said}");
+        let status = StatusCode::UNAUTHORIZED;
+        let airflow_2 = Answer { status, value: Value::Null, by_password: true }.done();
+        assert!(airflow_2.unwrap_err().message.contains("auth.backend.basic_auth"));
         assert!(trouble(400, json!({"detail": "x".repeat(9999)})).1.len() <= DETAIL_MAX);
     }
 

@@ -3,6 +3,7 @@
 //! here, that of Airflow 3 is in the tests with a fleet.
 
 use std::{
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -150,6 +151,39 @@ async fn what_was_begun_ends_before_its_namespace_is_given_up() {
     fixture.reached("pay", Role::Quiesced, 1).await;
     assert_eq!(fixture.running().await, Vec::<String>::new());
     assert_eq!(airflow.asked(), 1);
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_killed_meanwhile_holds_nothing() {
+    let fixture = Fixture::new(AirflowVersion::V3_3_2).await;
+    fixture.add_dags(&[("pay__a", false)]).await;
+    fixture.source("pay", "a.py", "# 1");
+    let airflow = SlowAirflow::start().await;
+    let mut killed = Command::new(env!("CARGO_BIN_EXE_airfleet-agent"))
+        .arg("--config")
+        .arg(fixture.settings())
+        .env("AIRFLEET__AIRFLOW__API_URL", &airflow.url)
+        .env("AIRFLEET__AIRFLOW__API_USERNAME", "somebody")
+        .env("AIRFLEET__AIRFLOW__API_PASSWORD", "pw")
+        .env("AIRFLEET__AIRFLOW__CHANGE_TIMEOUT", "50s")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    fixture.tell(&[fixture.pay(Role::Active, 1)]);
+    fixture.reached("pay", Role::Active, 1).await;
+    fixture.router.change(&trigger(1, 1));
+    eventually("Airflow to be asked", async || (airflow.asked() == 1).then_some(())).await;
+    killed.kill().await.unwrap();
+
+    // Airflow still works at it; nobody is told that it was done, and it holds nothing up.
+    let agent = RunningAgent::start(fixture.config());
+    fixture.tell_source(fixture.pay(Role::Quiesced, 1));
+    fixture.reached("pay", Role::Quiesced, 1).await;
+    assert_eq!(fixture.running().await, Vec::<String>::new());
+    assert_eq!(fixture.router.changed(), []);
     agent.stop().await;
 }
 
