@@ -13,6 +13,7 @@ use airfleet_domain::{
     manifest::{Entry, Metadata, Namespace, NamespaceSpec, Placement, Shard, ShardSpec, Size},
     resources::Resources,
 };
+use prost_types::Timestamp;
 
 pub use self::workload::role;
 use self::workload::{all, sparse};
@@ -35,6 +36,19 @@ impl std::fmt::Display for Unreadable {
 }
 
 impl std::error::Error for Unreadable {}
+
+/// A moment in microseconds since 1970-01-01 UTC, as the wire has it.
+pub fn timestamp(micros: i64) -> Timestamp {
+    Timestamp {
+        seconds: micros.div_euclid(1_000_000),
+        nanos: micros.rem_euclid(1_000_000) as i32 * 1000,
+    }
+}
+
+/// A moment of the wire in microseconds since 1970-01-01 UTC; what is less than one is cut off.
+pub fn micros(at: &Timestamp) -> i64 {
+    at.seconds.saturating_mul(1_000_000).saturating_add(i64::from(at.nanos) / 1000)
+}
 
 impl From<common::Resources> for Resources {
     fn from(wire: common::Resources) -> Self {

@@ -1,8 +1,8 @@
 //! Changes to DAGs, between an agent and the router.
 
 use airfleet_domain::dags::{Ask, Change, Clear, Done, Failure, Outcome, Trigger, Trouble};
-use prost_types::Timestamp;
 
+use super::{micros, timestamp};
 use crate::agent::v1::{self as wire, dag_change, dag_change_result};
 
 /// A change as an agent is asked for it. The number comes back in the answer; nobody waits for that
@@ -34,7 +34,7 @@ pub fn ask(wire: wire::DagChange) -> Option<Ask> {
         dag_change::Change::Trigger(trigger) => Change::Trigger(Trigger {
             run_id: trigger.run_id,
             conf_json: trigger.conf_json,
-            logical_date_us: trigger.logical_date.map(micros),
+            logical_date_us: trigger.logical_date.as_ref().map(micros),
             note: trigger.note,
         }),
         dag_change::Change::Clear(wire::DagClear { run_id, only_failed, task_ids }) => {
@@ -93,18 +93,6 @@ pub fn outcome(wire: wire::DagChangeResult) -> Outcome {
         wire::DagChangeTrouble::InDoubt | wire::DagChangeTrouble::Unspecified => Trouble::InDoubt,
     };
     Err(Failure { trouble, message: failure.message })
-}
-
-/// A moment of the wire. Microseconds since 1970-01-01 UTC.
-fn micros(at: Timestamp) -> i64 {
-    at.seconds.saturating_mul(1_000_000).saturating_add(i64::from(at.nanos) / 1000)
-}
-
-fn timestamp(at_us: i64) -> Timestamp {
-    Timestamp {
-        seconds: at_us.div_euclid(1_000_000),
-        nanos: i32::try_from(at_us.rem_euclid(1_000_000) * 1000).unwrap_or_default(),
-    }
 }
 
 #[cfg(test)]

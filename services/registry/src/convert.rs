@@ -6,10 +6,10 @@ use airfleet_domain::ids::Revision;
 use airfleet_domain::labels::Requirement;
 use airfleet_domain::manifest::{Entry, Namespace, Shard};
 use airfleet_proto::common::v1 as common;
-use airfleet_proto::convert::{Unreadable, requirements};
+use airfleet_proto::convert::{Unreadable, requirements, timestamp};
 use airfleet_proto::registry::v1 as wire;
 use airfleet_runtime::status::{Failure, FieldViolation};
-use prost_types::{Struct, Timestamp, value};
+use prost_types::{Struct, value};
 
 use crate::service::Wanted;
 use crate::store::{Action, AuditEvent, Item, Key, Kind, Outcome, Stored};
@@ -108,13 +108,6 @@ pub(crate) fn entry(stored: Stored) -> wire::ManifestEntry {
         }
     };
     wire::ManifestEntry { kind: Some(kind) }
-}
-
-fn timestamp(micros: i64) -> Timestamp {
-    Timestamp {
-        seconds: micros.div_euclid(1_000_000),
-        nanos: (micros.rem_euclid(1_000_000) * 1000) as i32,
-    }
 }
 
 /// What an apply did.

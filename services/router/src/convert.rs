@@ -8,7 +8,11 @@ use airfleet_domain::{
     ids::NamespaceName,
     routing::{Entry, State},
 };
-use airfleet_proto::{common::v1 as common, router::v1 as wire};
+use airfleet_proto::{
+    common::v1 as common,
+    convert::{self, timestamp},
+    router::v1 as wire,
+};
 use airfleet_runtime::status::FieldViolation;
 use prost_types::Timestamp;
 
@@ -28,18 +32,9 @@ pub(crate) fn retry_after_ms(state: State) -> i64 {
     if state == State::Moving { RETRY_MOVING_AFTER_MS } else { 0 }
 }
 
-/// A moment as the wire has it.
-pub(crate) fn timestamp(micros: i64) -> Timestamp {
-    Timestamp {
-        seconds: micros.div_euclid(1_000_000),
-        nanos: micros.rem_euclid(1_000_000) as i32 * 1000,
-    }
-}
-
 /// A moment of the wire in microseconds; 0 where it is unset.
 pub(crate) fn micros(timestamp: Option<Timestamp>) -> i64 {
-    let Some(Timestamp { seconds, nanos }) = timestamp else { return 0 };
-    seconds.saturating_mul(1_000_000).saturating_add(i64::from(nanos) / 1000)
+    timestamp.as_ref().map_or(0, convert::micros)
 }
 
 /// A name, or the violation that says why it is none.

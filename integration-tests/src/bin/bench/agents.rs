@@ -17,8 +17,6 @@ use crate::{
 
 /// Fifty to a shard.
 pub(crate) const NAMESPACES: u64 = 100_000;
-/// Reporting intervals before measuring: agents have sent their first, full report by then.
-const SETTLE: Duration = Duration::from_secs(10);
 const SPAN: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -38,7 +36,13 @@ pub(crate) async fn run(rig: &Rig, report: &mut Report) -> Result<()> {
     })
     .await?;
     progress("all agents are connected");
-    tokio::time::sleep(SETTLE).await;
+    // The first report of each agent is a full one, which is not what is measured.
+    eventually(LIMIT, async || {
+        let taken = reports_taken(&router.url()).await?;
+        ensure!(taken >= 2.0 * SHARDS as f64, "{taken} reports of {SHARDS} agents came");
+        Ok(())
+    })
+    .await?;
 
     let pid = router.pid().context("the router ended")?;
     let (reports, used, begun) =

@@ -11,11 +11,16 @@ use airfleet_domain::{
     },
     roles::Observed,
 };
-use airfleet_proto::{agent::v1 as agent, common::v1 as common, convert::role, moves::v1 as wire};
+use airfleet_proto::{
+    agent::v1 as agent,
+    common::v1 as common,
+    convert::{micros, role},
+    moves::v1 as wire,
+};
 use airfleet_runtime::status::FieldViolation;
 use prost_types::Timestamp;
 
-use super::{micros, set_timestamp, timestamp};
+use super::{set_timestamp, timestamp};
 use crate::{agents::Question, service::Shown};
 
 /// DAGs that an agent may tell of. Count.
@@ -34,7 +39,7 @@ fn cut(text: String) -> String {
 }
 
 fn some_micros(time: Option<Timestamp>) -> Option<i64> {
-    time.map(|time| micros(Some(time)))
+    time.as_ref().map(micros)
 }
 
 fn some_timestamp(micros: Option<i64>) -> Option<Timestamp> {

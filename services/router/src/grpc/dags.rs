@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use airfleet_domain::dags::{Change, Clear, Trigger};
-use airfleet_proto::dags::v1::{self as wire, dag_service_server::DagService};
+use airfleet_proto::{
+    convert::micros,
+    dags::v1::{self as wire, dag_service_server::DagService},
+};
 use airfleet_runtime::{
     auth::Role,
     request::ContextExt as _,
@@ -12,10 +15,7 @@ use airfleet_runtime::{
 use tonic::{Request, Response, Status};
 
 use super::router::{Answer, require};
-use crate::{
-    convert::micros,
-    service::{Changed, Error, Place, Service},
-};
+use crate::service::{Changed, Error, Place, Service};
 
 /// Longest dag_id, run_id and task_id that Airflow keeps. Characters.
 const ID_MAX: usize = 250;
@@ -102,7 +102,7 @@ fn trigger(request: &wire::TriggerDagRequest) -> Result<Trigger, Vec<FieldViolat
     Ok(Trigger {
         run_id,
         conf_json: request.conf_json.clone(),
-        logical_date_us: request.logical_date.map(|at| micros(Some(at))),
+        logical_date_us: request.logical_date.as_ref().map(micros),
         note: request.note.clone(),
     })
 }

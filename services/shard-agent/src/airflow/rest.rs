@@ -141,7 +141,7 @@ impl Rest {
         let url = self.url(&["auth", "token"]);
         // Nothing is changed by it, so whatever fails, nothing was done.
         let nothing_done = |failure: Failure| Failure { trouble: Trouble::Away, ..failure };
-        let answer = read(self.client.post(url).json(&login)).await.map_err(nothing_done)?;
+        let answer = read(self.client.post(url).json(&login), false).await.map_err(nothing_done)?;
         match answer.status {
             // Airflow 2 has no tokens.
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Ok(Access::Password),
@@ -185,8 +185,7 @@ impl Rest {
             }
             request = request.json(&body);
         }
-        let by_password = matches!(access, Access::Password);
-        Ok(Answer { by_password, ..read(request).await? })
+        read(request, matches!(access, Access::Password)).await
     }
 
     fn url(&self, path: &[&str]) -> Url {
@@ -207,7 +206,7 @@ struct Answer {
 }
 
 /// Sends a request. A failure says what is certain of it.
-async fn read(request: RequestBuilder) -> Result<Answer, Failure> {
+async fn read(request: RequestBuilder, by_password: bool) -> Result<Answer, Failure> {
     let lost = |error: &reqwest::Error| {
         let trouble = if error.is_connect() { Trouble::Away } else { Trouble::InDoubt };
         Failure::new(trouble, format!("no answer from Airflow: {}", crate::words::chain(error)))
@@ -220,11 +219,8 @@ async fn read(request: RequestBuilder) -> Result<Answer, Failure> {
         Err(_) if status.is_success() => Vec::new(),
         Err(error) => return Err(lost(&error)),
     };
-    Ok(Answer {
-        status,
-        value: serde_json::from_slice(&text).unwrap_or_default(),
-        by_password: false,
-    })
+    let value = serde_json::from_slice(&text).unwrap_or_default();
+    Ok(Answer { status, value, by_password })
 }
 
 impl Answer {

@@ -290,10 +290,39 @@ async fn list(program: &str, arguments: &[String]) -> Result<BTreeMap<String, St
 
 #[cfg(test)]
 mod tests {
+    use airfleet_domain::{
+        ids::{Generation, Revision},
+        manifest::{Pool, Workload},
+        roles::{Desired, Role},
+    };
+
     use super::*;
+    use crate::link::Order;
 
     fn question(number: i64, namespace: &str) -> wire::Inspect {
         wire::Inspect { number, namespace: namespace.to_owned(), ..wire::Inspect::default() }
+    }
+
+    #[test]
+    fn a_pool_that_the_manifest_brings_is_not_looked_for_at_the_target() {
+        let pool = |name: &str| Pool { name: name.to_owned(), ..Pool::default() };
+        let order = |pools| Order {
+            desired: Desired { role: Role::Active, generation: Generation(1) },
+            revision: Revision(1),
+            prefixes: vec![],
+            workload: Workload { pools, ..Default::default() },
+            manifest_revision: 1,
+            task: None,
+            quarantined: false,
+        };
+        let orders = BTreeMap::from([
+            ("pay".parse().unwrap(), order(vec![pool("brought"), pool("unused")])),
+            ("tax".parse().unwrap(), order(vec![pool("taxes")])),
+        ]);
+        let used = ["brought", "default_pool", "taxes"].map(str::to_owned);
+        let mut found = Inspection { pools: used.into(), ..Default::default() };
+        leave_out_what_it_brings(&mut found, "pay", &orders);
+        assert_eq!(found.pools, ["default_pool", "taxes"].map(str::to_owned).into());
     }
 
     #[test]

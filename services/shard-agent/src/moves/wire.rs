@@ -1,7 +1,7 @@
 //! Between the wire and what is known of moves.
 
 use airfleet_domain::moves::{History, Mark, Part, Side, TableSum, Task, TransferTask};
-use airfleet_proto::{agent::v1 as wire, common::v1 as common};
+use airfleet_proto::{agent::v1 as wire, common::v1 as common, convert::micros};
 use airfleet_transfer::{RunName, TableSize, copy::Position};
 use jiff::Timestamp;
 
@@ -53,11 +53,6 @@ pub(super) fn part(part: Part) -> wire::TransferPart {
 /// A time in microseconds since 1970-01-01 UTC.
 pub(crate) fn time(micros: i64) -> Option<prost_types::Timestamp> {
     Timestamp::from_microsecond(micros).ok().map(timestamp)
-}
-
-/// Microseconds since 1970-01-01 UTC.
-pub(super) fn micros(time: &prost_types::Timestamp) -> i64 {
-    time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1_000)
 }
 
 pub(crate) fn marks(marks: &[Mark]) -> Vec<wire::Mark> {

@@ -216,12 +216,13 @@ impl AirflowShardBuilder {
         let components = components
             .into_iter()
             .map(|component| {
-                let arguments = match self.version {
-                    AirflowVersion::V3_3_2 => {
-                        settings::arguments(component, &self.name, &self.queues, self.concurrency)
-                    }
-                    AirflowVersion::V2_11_2 => vec!["webserver".to_owned()],
-                };
+                let arguments = settings::arguments(
+                    self.version,
+                    component,
+                    &self.name,
+                    &self.queues,
+                    self.concurrency,
+                );
                 let spec = environment.airflow(component.as_str(), &variables).args(arguments);
                 (component, Service::new(sandbox.clone(), spec, Ready::Started, STOP_GRACE))
             })

@@ -156,13 +156,17 @@ impl Shard<'_> {
 /// The arguments with which `airflow` becomes `component`. None serves logs:
 /// all of a shard's processes share one log folder.
 pub(super) fn arguments(
+    version: AirflowVersion,
     component: Component,
     shard: &str,
     queues: &[String],
     concurrency: u32,
 ) -> Vec<String> {
     let text = match component {
-        Component::ApiServer => "api-server".to_owned(),
+        Component::ApiServer => match version {
+            AirflowVersion::V3_3_2 => "api-server".to_owned(),
+            AirflowVersion::V2_11_2 => "webserver".to_owned(),
+        },
         Component::Scheduler => "scheduler --skip-serve-logs".to_owned(),
         Component::DagProcessor => "dag-processor".to_owned(),
         Component::Triggerer => "triggerer --skip-serve-logs".to_owned(),
@@ -217,7 +221,8 @@ mod tests {
     #[test]
     fn a_worker_consumes_the_queues_it_is_given() {
         let queues = ["default".to_owned(), "heavy".to_owned()];
-        let arguments = arguments(Component::Worker, "east", &queues, 4).join(" ");
+        let arguments =
+            arguments(AirflowVersion::V3_3_2, Component::Worker, "east", &queues, 4).join(" ");
         assert!(arguments.contains("--queues default,heavy"), "{arguments}");
         assert!(arguments.contains("--concurrency 4 --celery-hostname worker-1@east"));
     }

@@ -1,9 +1,12 @@
 //! What each end says and hears on one stream.
 
 use airfleet_domain::moves::{Part, Side};
-use airfleet_proto::agent::v1::{
-    self as wire, TransferRequest, TransferResponse, agent_service_client::AgentServiceClient,
-    transfer_request::Message as Said, transfer_response::Message as Heard,
+use airfleet_proto::{
+    agent::v1::{
+        self as wire, TransferRequest, TransferResponse, agent_service_client::AgentServiceClient,
+        transfer_request::Message as Said, transfer_response::Message as Heard,
+    },
+    convert::micros,
 };
 use airfleet_transfer::{
     Catalog, Error, Export, ExportOptions, Import, ImportOrder, Opened, Piece, TableSize, Trailer,
@@ -300,7 +303,7 @@ impl ThisEnd {
                 Heard::Trailer(trailer) => {
                     if let Some(stopped) = &trailer.stop_time {
                         // Before the rows are there: what is installed has a time.
-                        let stopped_at_us = convert::micros(stopped);
+                        let stopped_at_us = micros(stopped);
                         self.note(|noted| noted.stopped_at_us = Some(stopped_at_us)).await?;
                     }
                     let trailer = Trailer {

@@ -84,6 +84,13 @@ async fn answer(mut stream: TcpStream, asked: Arc<AtomicUsize>, let_go: Arc<Sema
     let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
 }
 
+async fn with_slow_airflow() -> (Fixture, SlowAirflow) {
+    let fixture = Fixture::new(AirflowVersion::V3_3_2).await;
+    fixture.add_dags(&[("pay__a", false)]).await;
+    fixture.source("pay", "a.py", "# 1");
+    (fixture, SlowAirflow::start().await)
+}
+
 fn trigger(number: i64, generation: i64) -> DagChange {
     DagChange {
         number,
@@ -104,10 +111,7 @@ fn trouble(result: &DagChangeResult) -> Option<DagChangeTrouble> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_begun_ends_before_its_namespace_is_given_up() {
-    let fixture = Fixture::new(AirflowVersion::V3_3_2).await;
-    fixture.add_dags(&[("pay__a", false)]).await;
-    fixture.source("pay", "a.py", "# 1");
-    let airflow = SlowAirflow::start().await;
+    let (fixture, airflow) = with_slow_airflow().await;
     let mut config = fixture.config();
     config.airflow.api_url = Some(airflow.url.clone());
     config.airflow.api_username = "somebody".to_owned();
@@ -156,10 +160,7 @@ async fn what_was_begun_ends_before_its_namespace_is_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_is_killed_meanwhile_holds_nothing() {
-    let fixture = Fixture::new(AirflowVersion::V3_3_2).await;
-    fixture.add_dags(&[("pay__a", false)]).await;
-    fixture.source("pay", "a.py", "# 1");
-    let airflow = SlowAirflow::start().await;
+    let (fixture, airflow) = with_slow_airflow().await;
     let mut killed = Command::new(env!("CARGO_BIN_EXE_airfleet-agent"))
         .arg("--config")
         .arg(fixture.settings())
