@@ -22,7 +22,7 @@ fn run(seed: u64, mutation: Mutation) -> Result<world::Tally, Violation> {
     World::new(seed, mutation).run()
 }
 
-/// Seeds of one test run; `make soak` gives more.
+/// Seeds of one test run. `AIRFLEET_SIMULATION_SEEDS` asks for more, from the first on.
 fn seeds() -> u64 {
     std::env::var("AIRFLEET_SIMULATION_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(2000)
 }
